@@ -1,0 +1,191 @@
+"""Match saved param groups against those of an optimizer, and take options."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim._param_names.messages import quote
+
+
+__all__ = [
+    "agreed_groups",
+    "copy_options",
+    "groups_differ",
+    "holders",
+    "same_groups",
+]
+
+#: How many groups an error describes.
+MAX_GROUPS = 10
+
+
+def copy_options(saved_groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Copy saved param groups, except for their lists of ids and of names.
+
+    Those may be long, and are replaced in any case.
+
+    Args:
+        saved_groups (sequence of dict): ``param_groups`` of a state dict.
+
+    Returns:
+        list of dict: deep copies that share ``params`` and ``param_names``
+        with what was passed.
+    """
+    memo: dict[int, Any] = {}
+    for group in saved_groups:
+        for key in ("params", "param_names"):
+            if key in group:
+                memo[id(group[key])] = group[key]
+    return list(deepcopy(saved_groups, memo))
+
+
+def holders(
+    groups: Sequence[dict[str, Any]], ids: Sequence[Sequence[Hashable]]
+) -> dict[Hashable, list[dict[Any, Any]]]:
+    """The param group of each saved id, to look up options in.
+
+    Args:
+        groups (sequence of dict): param groups.
+        ids (sequence of sequences): the saved ids in each of them.
+
+    Returns:
+        dict: maps each id to a list with nothing but the first group that holds
+        it. That group's ``params`` are a set of the ids, so that the time to
+        find out whether an id is there does not grow with their number.
+    """
+    found: dict[Hashable, list[dict[Any, Any]]] = {}
+    for group, own in zip(groups, ids):
+        unique = dict.fromkeys(own)
+        holder = [{**group, "params": unique.keys()}]
+        for param_id in unique:
+            found.setdefault(param_id, holder)
+    return found
+
+
+def same_groups(
+    groups: Sequence[dict[str, Any]],
+    saved_groups: Sequence[dict[str, Any]],
+    saved_ids: Mapping[Tensor, Hashable],
+    saved_in: Mapping[Hashable, int],
+) -> list[int] | None:
+    """Find for each param group the saved one that has the same parameters.
+
+    Groups without parameters pair up in their order. Parameters that only one
+    side has do not count.
+
+    Args:
+        groups (sequence of dict): the optimizer's param groups.
+        saved_groups (sequence of dict): ``param_groups`` of the state dict.
+        saved_ids (Mapping): the saved id of each parameter that has one.
+        saved_in (Mapping): the index of the saved group of each saved id.
+
+    Returns:
+        list of int or None: the index of the saved group for each group; None
+        if one of them has no counterpart.
+    """
+    if len(groups) != len(saved_groups):
+        return None
+    sizes = [0] * len(saved_groups)
+    for param_id in saved_ids.values():
+        sizes[saved_in[param_id]] += 1
+    unpaired = iter([index for index, size in enumerate(sizes) if size == 0])
+    order = []
+    for group in groups:
+        ids = {saved_ids[p] for p in group["params"] if p in saved_ids}
+        found = {saved_in[param_id] for param_id in ids}
+        index = found.pop() if found else next(unpaired, None)
+        if index is None or found or len(ids) != sizes[index]:
+            return None
+        order.append(index)
+    return order
+
+
+def groups_differ(
+    groups: Sequence[dict[str, Any]],
+    names: Sequence[Sequence[str]],
+    saved_groups: Sequence[dict[str, Any]],
+    saved_ids: Mapping[Tensor, Hashable],
+    saved_in: Mapping[Hashable, int],
+) -> str:
+    """Say of each param group in which saved groups its parameters are.
+
+    Args:
+        names (sequence of sequences of str): the names in each param group.
+        groups, saved_groups, saved_ids, saved_in: as in :func:`same_groups`.
+
+    Returns:
+        str: full sentences.
+    """
+    text = (
+        f"Groups differ: the optimizer has {len(groups)} param group(s), the "
+        f"state_dict {len(saved_groups)}."
+    )
+    described = 0
+    for index, (group, own) in enumerate(zip(groups, names)):
+        found: dict[int, list[str]] = {}
+        for param, name in zip(group["params"], own):
+            if param in saved_ids:
+                found.setdefault(saved_in[saved_ids[param]], []).append(name)
+        if not found:
+            continue
+        if described == MAX_GROUPS:
+            return f"{text} And so on."
+        described += 1
+        text += f" Of param group {index} of the optimizer, " + ", ".join(
+            f"param group {there} of the state_dict has {quote(found[there], 3)}"
+            for there in sorted(found)
+        )
+        text += "."
+    return text
+
+
+def agreed_groups(
+    groups: Sequence[dict[str, Any]],
+    saved_groups: Sequence[dict[str, Any]],
+    saved_ids: Mapping[Tensor, Hashable],
+    saved_in: Mapping[Hashable, int],
+) -> list[dict[str, Any]]:
+    """Take the options on which the saved groups of a group's parameters agree.
+
+    Args:
+        groups, saved_groups, saved_ids, saved_in: as in :func:`same_groups`.
+
+    Returns:
+        list of dict: new param groups. An option on which the saved groups
+        differ, or that not all of them have, is the optimizer's own.
+    """
+    new_groups = []
+    for group in groups:
+        found = dict.fromkeys(
+            saved_in[saved_ids[p]] for p in group["params"] if p in saved_ids
+        )
+        sources = [saved_groups[index] for index in found]
+        agreed = {
+            key: value
+            for key, value in (sources[0].items() if sources else ())
+            if key not in ("params", "param_names")
+            and all(key in o and _equal(o[key], value) for o in sources[1:])
+        }
+        # A copy for each group: several of them may take from the same saved one.
+        new_groups.append({**group, **deepcopy(agreed)})
+    return new_groups
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if one is other:
+        return True
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.device == other.device and torch.equal(one, other)
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
+        return (
+            type(one) is type(other)
+            and len(one) == len(other)
+            and all(map(_equal, one, other))
+        )
+    try:
+        return bool(one == other)
+    except Exception:
+        # What cannot be compared does not agree.
+        return False

@@ -1,0 +1,170 @@
+"""Give each parameter the key that stands for it in a state dict."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import count
+from typing import Any
+
+from torch import Tensor
+from torch.optim._param_names.messages import quote
+from torch.optim._param_names.reading import check_names
+
+
+__all__ = [
+    "check_other_keys",
+    "group_names",
+    "is_named",
+    "named_params",
+    "pack_state",
+    "param_keys",
+]
+
+
+def is_named(groups: Sequence[dict[str, Any]]) -> bool:
+    """Whether every one of the param groups of an optimizer has names."""
+    return bool(groups) and all("param_names" in group for group in groups)
+
+
+def group_names(groups: Sequence[dict[str, Any]]) -> list[list[str]] | None:
+    """The names of the parameters of each param group of an optimizer.
+
+    Args:
+        groups (sequence of dict): param groups, perhaps edited by hand.
+
+    Returns:
+        list of lists of str, or None: the names, group by group; None if the
+        optimizer is not named.
+
+    Raises:
+        ValueError: if a group has not one name for each parameter, or if two
+            parameters have one name.
+        TypeError: if a name is not a string.
+    """
+    if not is_named(groups):
+        return None
+    names = []
+    for index, group in enumerate(groups):
+        try:
+            names.append(check_names(group["param_names"], len(group["params"])))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"in param group {index}: {error}") from None
+    by_name: dict[str, Tensor] = {}
+    for group, own in zip(groups, names):
+        by_name.update(zip(own, group["params"]))
+    if len(by_name) != sum(map(len, names)):
+        shared = {
+            name: None
+            for group, own in zip(groups, names)
+            for name, param in zip(own, group["params"])
+            if by_name[name] is not param
+        }
+        if shared:
+            raise ValueError(
+                "parameter names should be unique, but more than one parameter of the "
+                f"optimizer is named {quote(shared)}"
+            )
+    return names
+
+
+def param_keys(groups: Sequence[dict[str, Any]]) -> dict[int, str] | dict[int, int]:
+    """The key of each parameter in a state dict: its name, or else its index.
+
+    Args:
+        groups (sequence of dict): param groups, perhaps edited by hand.
+
+    Returns:
+        dict: maps the ``id()`` of each parameter to its key. A parameter with
+        several names has the first of them as its key.
+
+    Raises:
+        ValueError, TypeError: as :func:`group_names` does.
+    """
+    names = group_names(groups)
+    if names is not None:
+        by_id: dict[int, str] = {}
+        # Backwards, so that the first name of a parameter is the one that stays.
+        for group, own in zip(reversed(groups), reversed(names)):
+            by_id.update(zip(map(id, reversed(group["params"])), reversed(own)))
+        return by_id
+    indices: dict[int, int] = {}
+    start = 0
+    for group in groups:
+        # A parameter that is twice in a group has the last of its indices there.
+        own_indices = dict(zip(map(id, group["params"]), count(start)))
+        for param_id, index in own_indices.items():
+            indices.setdefault(param_id, index)
+        start += len(group["params"])
+    return indices
+
+
+def pack_state(
+    state: Mapping[Any, Any], keys: Mapping[int, str] | Mapping[int, int]
+) -> dict[Any, Any]:
+    """Replace the parameters in an optimizer's state by their keys.
+
+    Args:
+        state (Mapping): the state of each parameter, and entries of other
+            keys, which are kept as they are.
+        keys (Mapping): the key of each parameter, by the ``id()`` of it.
+
+    Returns:
+        dict: the state, in its order. The values are not copied.
+
+    Raises:
+        KeyError: if there is state for a tensor that is in no param group.
+        ValueError: if a key that is no tensor equals the name of a parameter.
+    """
+    try:
+        packed = {
+            (keys[id(k)] if isinstance(k, Tensor) else k): v for k, v in state.items()
+        }
+    except KeyError:
+        stray = next(k for k in state if isinstance(k, Tensor) and id(k) not in keys)
+        raise KeyError(
+            f"the optimizer has state for a Tensor of shape {tuple(stray.shape)} that "
+            "is in none of its param groups. Please delete its entry from "
+            "optimizer.state, or add the Tensor to a param group"
+        ) from None
+    others = [k for k in state if isinstance(k, str)]
+    if others:
+        check_other_keys(others, set(keys.values()))
+    return packed
+
+
+def named_params(groups: Sequence[dict[str, Any]]) -> list[tuple[str, Tensor]]:
+    """The parameters of a named optimizer, each with its name.
+
+    Args:
+        groups (sequence of dict): param groups.
+
+    Returns:
+        list of (str, Tensor): one pair for each entry of each group's
+        ``params``, in order.
+
+    Raises:
+        ValueError: if the optimizer is not named, and as :func:`group_names`
+            does.
+    """
+    names = group_names(groups)
+    if names is None:
+        raise ValueError(
+            "the optimizer has no parameter names. Please construct it from "
+            "model.named_parameters()"
+        )
+    return [
+        pair for group, own in zip(groups, names) for pair in zip(own, group["params"])
+    ]
+
+
+def check_other_keys(others: Iterable[Any], names: Collection[Any]) -> None:
+    """Check that keys of state that are no parameters equal no name.
+
+    Raises:
+        ValueError: naming the keys that do.
+    """
+    taken = [key for key in others if isinstance(key, str) and key in names]
+    if taken:
+        raise ValueError(
+            f"the optimizer's state has an entry under {quote(taken)}, which is also "
+            "the name of a parameter, so that one would overwrite the other. Please "
+            "rename the entry or the parameter"
+        )

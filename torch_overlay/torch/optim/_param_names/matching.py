@@ -1,0 +1,321 @@
+"""Match a saved state dict against the parameters of an optimizer.
+
+=========  =====================  ==========  ==========================
+optimizer  state dict             matched by  names afterwards
+=========  =====================  ==========  ==========================
+unnamed    indexed                position    none
+unnamed    annotated or named     position    the state dict's, if valid
+named      indexed                position    the optimizer's
+named      annotated or named     name        the optimizer's
+=========  =====================  ==========  ==========================
+
+The kinds of state dict are those of
+:class:`~torch.optim._param_names.saved.SavedNames`.
+"""
+
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
+
+from torch import Tensor
+from torch.optim._param_names.groups import (
+    agreed_groups,
+    copy_options,
+    groups_differ,
+    holders,
+    same_groups,
+)
+from torch.optim._param_names.keys import check_other_keys, group_names, param_keys
+from torch.optim._param_names.messages import load_error, prefix_hint, quote
+from torch.optim._param_names.saved import check_form, saved_names, SavedNames
+
+
+__all__ = ["Match", "match_state_dict"]
+
+
+class Match(NamedTuple):
+    """Which part of a saved state dict belongs to which part of an optimizer."""
+
+    #: The parameter of each saved id.
+    params: dict[Hashable, Tensor]
+    #: The new param groups, in the optimizer's order. Their ``params`` are the
+    #: optimizer's own lists.
+    groups: list[dict[str, Any]]
+    #: A list of the one group whose options decide how a saved id's state is
+    #: cast, with a set of saved ids as its ``params``.
+    holders: dict[Hashable, list[dict[Any, Any]]]
+    #: Whether the parameters were matched by name.
+    by_name: bool
+    #: Names that only the optimizer has.
+    missing: list[str]
+    #: Names that only the state dict has.
+    unexpected: list[str]
+    #: What the user should be warned of, a full sentence each.
+    warnings: list[str]
+
+
+def match_state_dict(
+    groups: Sequence[dict[str, Any]],
+    saved_groups: Sequence[dict[str, Any]],
+    saved_state: Mapping[Any, Any],
+    *,
+    strict: bool = True,
+    param_shaped: Collection[str] = (),
+    owner: str = "Optimizer",
+) -> Match:
+    """Match a saved state dict against the param groups of an optimizer.
+
+    Nothing that is passed is changed.
+
+    Args:
+        groups (sequence of dict): the optimizer's param groups.
+        saved_groups (sequence of dict): ``param_groups`` of the state dict.
+        saved_state (Mapping): ``state`` of the state dict.
+        strict (bool): whether both sides must have the same names in the same
+            groups where they are matched by name.
+        param_shaped (collection of str): the entries of a parameter's state
+            that have the parameter's shape. Not checked for an optimizer
+            without names.
+        owner (str): the name of the optimizer's class, for errors.
+
+    Returns:
+        Match: what belongs to what.
+
+    Raises:
+        ValueError: if the groups, the names or the shapes on both sides differ.
+        TypeError, KeyError: if the state dict does not have its form.
+    """
+    names = group_names(groups)
+    if names is None:
+        return _match_unnamed(groups, saved_groups, saved_state, strict)
+    check_form(saved_groups, saved_state)
+    saved = saved_names(saved_groups)
+    known = set(chain.from_iterable(names))
+    theirs = list(chain.from_iterable(saved.groups or ()))
+    problems: list[str] = []
+    if saved.groups is not None and (
+        saved.named or not strict or not known.isdisjoint(theirs) or not theirs
+    ):
+        match = _match_by_name(
+            groups, names, saved_groups, saved.groups, saved_state, strict, problems
+        )
+    else:
+        warnings = []
+        if saved.problem is not None:
+            warnings.append(f"{saved.problem} {_BY_POSITION}")
+        elif saved.groups is not None:
+            hint = prefix_hint(list(chain.from_iterable(names)), theirs)
+            warnings.append(
+                "None of the param_names of the loaded state_dict is the name of a "
+                f"parameter of the optimizer. {hint + ' ' if hint else ''}{_BY_POSITION}"
+            )
+        match = _match_by_position(groups, saved_groups, strict, warnings)
+    for group, own in zip(match.groups, names):
+        group["param_names"] = own
+    problems += _shapes_differ(groups, match.params, saved_state, param_shaped)
+    if problems:
+        raise ValueError(load_error(owner, problems))
+    check_other_keys([key for key in saved_state if key not in match.params], known)
+    return match
+
+
+_BY_POSITION = "Its state is loaded by position, as releases before this one do."
+
+
+def _match_unnamed(
+    groups: Sequence[dict[str, Any]],
+    saved_groups: Sequence[dict[str, Any]],
+    saved_state: Mapping[Any, Any],
+    strict: bool,
+) -> Match:
+    """Match by position, as ever, and adopt the names of the state dict."""
+    match = _match_by_position(groups, saved_groups, strict, [])
+    try:
+        saved = saved_names(saved_groups)
+        problem = saved.problem
+        if saved.groups is not None:
+            adopted = [
+                {"params": group["params"], "param_names": own}
+                for group, own in zip(groups, saved.groups)
+            ]
+            group_names(adopted)
+            others = [key for key in saved_state if key not in match.params]
+            check_other_keys(others, set(chain.from_iterable(saved.groups)))
+    except (TypeError, ValueError) as error:
+        saved = SavedNames(None, named=False)
+        problem = f"The names in the loaded state_dict cannot be used: {error}."
+    if problem is not None:
+        match.warnings.append(f"{problem} The optimizer stays without names.")
+    for index, (new, old) in enumerate(zip(match.groups, groups)):
+        new.pop("param_names", None)
+        if saved.groups is not None:
+            new["param_names"] = saved.groups[index]
+        elif "param_names" in old:
+            new["param_names"] = old["param_names"]
+    return match
+
+
+def _match_by_position(
+    groups: Sequence[dict[str, Any]],
+    saved_groups: Sequence[dict[str, Any]],
+    strict: bool,
+    warnings: list[str],
+) -> Match:
+    hint = (
+        ""
+        if strict
+        else (
+            ". strict=False needs parameter names on both sides to find out which "
+            "parameters they share"
+        )
+    )
+    if len(groups) != len(saved_groups):
+        raise ValueError(
+            f"loaded state dict has a different number of parameter groups{hint}"
+        )
+    if any(len(g["params"]) != len(s["params"]) for g, s in zip(groups, saved_groups)):
+        raise ValueError(
+            "loaded state dict contains a parameter group "
+            f"that doesn't match the size of optimizer's group{hint}"
+        )
+    params = dict(
+        zip(
+            chain.from_iterable(group["params"] for group in saved_groups),
+            chain.from_iterable(group["params"] for group in groups),
+        )
+    )
+    new_groups = copy_options(saved_groups)
+    for new, group in zip(new_groups, groups):
+        new["params"] = group["params"]
+    cast_by = holders(saved_groups, [group["params"] for group in saved_groups])
+    return Match(params, new_groups, cast_by, False, [], [], warnings)
+
+
+def _match_by_name(
+    groups: Sequence[dict[str, Any]],
+    names: list[list[str]],
+    saved_groups: Sequence[dict[str, Any]],
+    their_names: list[list[str]],
+    saved_state: Mapping[Any, Any],
+    strict: bool,
+    problems: list[str],
+) -> Match:
+    by_name: dict[str, Tensor] = {}
+    for group, own in zip(groups, names):
+        by_name.update(zip(own, group["params"]))
+
+    # Tied parameters have several names on either side, and any of them will
+    # do, as long as both sides agree on which parameters are the same.
+    params: dict[Hashable, Tensor] = {}
+    saved_ids: dict[Tensor, Hashable] = {}
+    saved_in: dict[Hashable, int] = {}
+    unexpected: dict[Hashable, str] = {}
+    in_several_groups: list[str] = []
+    tied_there: list[str] = []
+    tied_here: list[str] = []
+    for index, (saved_group, theirs) in enumerate(zip(saved_groups, their_names)):
+        for param_id, name in zip(saved_group["params"], theirs):
+            if saved_in.setdefault(param_id, index) != index:
+                in_several_groups.append(name)
+            param = by_name.get(name)
+            if param is None:
+                unexpected[param_id] = name
+                continue
+            if params.setdefault(param_id, param) is not param:
+                tied_there.append(name)
+            first_id = saved_ids.setdefault(param, param_id)
+            if first_id != param_id and param_id in saved_state:
+                if first_id in saved_state:
+                    tied_here.append(name)
+                saved_ids[param] = param_id
+    if in_several_groups:
+        problems.append(
+            "In more than one param group of the state_dict: "
+            f"{quote(in_several_groups)}."
+        )
+    if tied_there:
+        problems.append(
+            "Saved as the same parameter as another one, but not the same as that in "
+            f"the optimizer: {quote(tied_there)}."
+        )
+    if tied_here:
+        problems.append(
+            "Saved apart from another parameter, but the same as that in the "
+            f"optimizer: {quote(tied_here)}."
+        )
+
+    missing: dict[Tensor, str] = {}
+    if len(saved_ids) != len(by_name):
+        for name, param in by_name.items():
+            if param not in saved_ids:
+                missing.setdefault(param, name)
+    for param_id in [i for i in unexpected if i in params]:
+        del unexpected[param_id]
+    keys = list(missing.values()), list(unexpected.values())
+
+    if not strict:
+        new_groups = agreed_groups(groups, saved_groups, saved_ids, saved_in)
+        cast_by = holders(
+            new_groups,
+            [
+                [saved_ids[p] for p in group["params"] if p in saved_ids]
+                for group in groups
+            ],
+        )
+        return Match(params, new_groups, cast_by, True, *keys, [])
+    if missing:
+        problems.append(f"Missing key(s) in state_dict: {quote(keys[0])}.")
+    if unexpected:
+        problems.append(f"Unexpected key(s) in state_dict: {quote(keys[1])}.")
+    hint = prefix_hint(*keys) if missing and unexpected else None
+    if hint:
+        problems.append(hint)
+    order = same_groups(groups, saved_groups, saved_ids, saved_in)
+    if order is None:
+        problems.append(groups_differ(groups, names, saved_groups, saved_ids, saved_in))
+    if problems or order is None:
+        # Without its groups it is good for finding further problems only.
+        return Match(params, [], {}, True, *keys, [])
+    copies = copy_options(saved_groups)
+    new_groups = [copies[index] for index in order]
+    for new, group in zip(new_groups, groups):
+        new["params"] = group["params"]
+    cast_by = holders(saved_groups, [group["params"] for group in saved_groups])
+    return Match(params, new_groups, cast_by, True, *keys, [])
+
+
+def _shapes_differ(
+    groups: Sequence[dict[str, Any]],
+    params: Mapping[Hashable, Tensor],
+    saved_state: Mapping[Any, Any],
+    param_shaped: Collection[str],
+) -> list[str]:
+    """Say which saved tensors cannot belong to their parameters."""
+    if not param_shaped:
+        return []
+    differ: list[tuple[Tensor, str, Tensor]] = []
+    for param_id, state in saved_state.items():
+        param = params.get(param_id)
+        if param is None or not isinstance(state, Mapping):
+            continue
+        for key in param_shaped:
+            value = state.get(key)
+            if isinstance(value, Tensor) and value.shape != param.shape:
+                differ.append((param, key, value))
+    if not differ:
+        return []
+    names = param_keys(groups)
+    return [
+        f'size mismatch for "{names[id(param)]}": its state "{key}" has shape '
+        f"{tuple(value.shape)} in the state_dict, but the parameter has shape "
+        f"{tuple(param.shape)}."
+        for param, key, value in differ[:MAX_SHAPES]
+    ] + (
+        [f"size mismatch in {len(differ) - MAX_SHAPES} more entries."]
+        if len(differ) > MAX_SHAPES
+        else []
+    )
+
+
+#: How many entries of a wrong shape an error describes.
+MAX_SHAPES = 10

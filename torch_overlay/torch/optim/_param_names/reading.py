@@ -1,0 +1,157 @@
+"""Read parameters and their names from what a user passes to an optimizer."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+__all__ = ["check_names", "pairs_from_mapping", "read_group"]
+
+
+def pairs_from_mapping(params: Mapping[Any, Any]) -> list[tuple[str, Tensor]]:
+    """Turn a mapping of parameters into ``(name, parameter)`` pairs.
+
+    Args:
+        params (Mapping): parameters by name, as in
+            ``dict(model.named_parameters())``.
+
+    Returns:
+        list of (str, Tensor): the items of ``params``, in its order.
+
+    Raises:
+        TypeError: if a value is not a tensor or a name is not a string.
+        ValueError: if the tensors are those of ``model.state_dict()``, which
+            are detached from the model, so that there is nothing to train.
+    """
+    for name, param in params.items():
+        if not isinstance(param, Tensor):
+            raise TypeError(_not_a_tensor(params, name, param))
+        if not isinstance(name, str):
+            raise TypeError(_not_a_str(name))
+    if params and all(_is_detached(param) for param in params.values()):
+        raise ValueError(
+            "none of the tensors in the mapping given to the optimizer can be "
+            f"trained, starting with {next(iter(params))!r}: none is a Parameter, "
+            "requires grad or has a grad. This looks like model.state_dict(), whose "
+            "tensors are detached from the model; please pass "
+            "dict(model.named_parameters()) instead"
+        )
+    return list(params.items())
+
+
+def read_group(group: dict[str, Any]) -> None:
+    """Split the ``params`` of a param group into parameters and their names.
+
+    Args:
+        group (dict): a param group. Its ``params``, a list of parameters or of
+            ``(name, parameter)`` pairs, become a list of parameters; the names,
+            if there are any, stand under ``param_names``. That the parameters
+            are tensors is for the caller to check.
+
+    Raises:
+        TypeError: if a tuple is no pair or a name is not a string.
+        ValueError: if only some parameters have a name, or if names given as
+            ``param_names`` are not one for each parameter.
+    """
+    params, names = _split_pairs(group["params"])
+    group["params"] = params
+    if "param_names" in group:
+        given = check_names(group["param_names"], len(params))
+        if names is not None and given != names:
+            raise ValueError(
+                "a param group has both named parameters and param_names, and they "
+                "differ. Please pass one of them"
+            )
+        names = given
+    if names is not None:
+        group["param_names"] = names
+
+
+def check_names(names: Any, num_params: int) -> list[str]:
+    """Check names that stand beside the parameters of one group.
+
+    Args:
+        names (list of str): what stands under ``param_names``.
+        num_params (int): the number of parameters in the group.
+
+    Returns:
+        list of str: the names, as a list.
+
+    Raises:
+        TypeError: if ``names`` is no list of strings.
+        ValueError: if there is not one name for each parameter.
+    """
+    if isinstance(names, (str, Mapping)) or not isinstance(names, Iterable):
+        raise TypeError(
+            "param_names should be a list with a str for each parameter, but got "
+            + torch.typename(names)
+        )
+    names = list(names)
+    if set(map(type, names)) - {str}:
+        for name in names:
+            if not isinstance(name, str):
+                raise TypeError(_not_a_str(name))
+    if len(names) != num_params:
+        raise ValueError(
+            "param_names should have a name for each parameter of the group, but got "
+            f"{len(names)} names for {num_params} parameters"
+        )
+    return names
+
+
+def _split_pairs(params: list[Any]) -> tuple[list[Any], list[str] | None]:
+    kinds = set(map(type, params))
+    num_tuples = sum(issubclass(kind, tuple) for kind in kinds)
+    if num_tuples == 0:
+        return list(params), None
+    if num_tuples < len(kinds):
+        raise ValueError(
+            "all optimizer params should be with/without names. Some param names are missing"
+        )
+    for length in set(map(len, params)) - {2}:
+        raise TypeError(
+            "named parameters should be (name, parameter) pairs, but one of them is a "
+            f"tuple of length {length}"
+        )
+    names = [name for name, _ in params]
+    return [param for _, param in params], check_names(names, len(params))
+
+
+def _is_detached(param: Tensor) -> bool:
+    return not (
+        param.requires_grad
+        or isinstance(param, torch.nn.Parameter)
+        or param.grad is not None
+    )
+
+
+def _not_a_str(name: Any) -> str:
+    return (
+        f"parameter names should be of type str, but one of them is {_shorten(name)} "
+        f"of type {torch.typename(name)}"
+    )
+
+
+def _not_a_tensor(params: Mapping[Any, Any], name: Any, param: Any) -> str:
+    message = (
+        "a mapping given to the optimizer should have parameter names as keys and "
+        f"Tensors as values, but the value of {name!r} is {torch.typename(param)}"
+    )
+    if "params" in params:
+        message += (
+            ". If this is a single param group, please wrap it in a list: "
+            "[{'params': ..., ...}]"
+        )
+    elif isinstance(param, Iterable) and not isinstance(param, (str, bytes)):
+        message += (
+            ". Nested parameters should be flattened with a prefix, for example "
+            f"{{f'{name}.{{k}}': p for k, p in model.named_parameters()}}"
+        )
+    return message
+
+
+def _shorten(value: Any, length: int = 60) -> str:
+    text = repr(value) if not isinstance(value, Tensor) else "a Tensor"
+    return text if len(text) <= length else text[: length - 3] + "..."
