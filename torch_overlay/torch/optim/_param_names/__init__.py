@@ -10,9 +10,9 @@ which an optimizer meets them:
 * :mod:`~torch.optim._param_names.keys`: key a state dict by them;
 * :mod:`~torch.optim._param_names.saved`: read them from a saved state dict;
 * :mod:`~torch.optim._param_names.matching`: decide which saved entry belongs
-  to which parameter, and which saved group to which group;
-* :mod:`~torch.optim._param_names.groups`: compare param groups and choose
-  their options;
+  to which parameter;
+* :mod:`~torch.optim._param_names.groups`: decide which saved param group
+  belongs to which, and whose options are taken;
 * :mod:`~torch.optim._param_names.flat`: reorder state that spans all
   parameters;
 * :mod:`~torch.optim._param_names.renaming`: rename the parameters of a saved
@@ -20,6 +20,37 @@ which an optimizer meets them:
 * :mod:`~torch.optim._param_names.messages`: say in an error what differs.
 
 Everything here is a plain function over lists and dicts that neither keeps nor
-changes an optimizer. :class:`torch.optim.Optimizer` calls these functions and
-is the only place where an optimizer is changed.
+changes an optimizer. :class:`torch.optim.Optimizer` calls the functions that
+are listed in ``__all__`` and is the only place where an optimizer is changed.
 """
+
+from torch.optim._param_names.flat import align_flat_state
+from torch.optim._param_names.keys import named_params, pack_state, param_keys
+from torch.optim._param_names.matching import Match, match_state_dict
+from torch.optim._param_names.messages import (
+    name_suffix,
+    state_error,
+    summary,
+    unusable_state,
+)
+from torch.optim._param_names.reading import pairs_from_mapping, read_group
+from torch.optim._param_names.registry import Registry
+from torch.optim._param_names.renaming import rename_parameters
+
+
+__all__ = [
+    "align_flat_state",
+    "Match",
+    "match_state_dict",
+    "name_suffix",
+    "named_params",
+    "pack_state",
+    "pairs_from_mapping",
+    "param_keys",
+    "read_group",
+    "Registry",
+    "rename_parameters",
+    "state_error",
+    "summary",
+    "unusable_state",
+]

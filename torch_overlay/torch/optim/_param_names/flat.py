@@ -76,7 +76,7 @@ def align_flat_state(
                 f'the saved state "{key}" has shape {tuple(value.shape)}, but the '
                 f"parameters have {total} elements in all"
             )
-        parts = dict(zip(saved_order, value.split(sizes)))
+        parts = dict(zip(saved_order, torch.split(value, sizes)))
         return torch.cat([parts[i] for i in order])
 
     aligned = dict(state)

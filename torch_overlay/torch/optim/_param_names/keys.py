@@ -16,6 +16,7 @@ __all__ = [
     "named_params",
     "pack_state",
     "param_keys",
+    "params_by_name",
 ]
 
 
@@ -47,10 +48,8 @@ def group_names(groups: Sequence[dict[str, Any]]) -> list[list[str]] | None:
             names.append(check_names(group["param_names"], len(group["params"])))
         except (TypeError, ValueError) as error:
             raise type(error)(f"in param group {index}: {error}") from None
-    by_name: dict[str, Tensor] = {}
-    for group, own in zip(groups, names):
-        by_name.update(zip(own, group["params"]))
-    if len(by_name) != sum(map(len, names)):
+    if len(set().union(*names)) != sum(map(len, names)):
+        by_name = params_by_name(groups, names)
         shared = {
             name: None
             for group, own in zip(groups, names)
@@ -63,6 +62,24 @@ def group_names(groups: Sequence[dict[str, Any]]) -> list[list[str]] | None:
                 f"optimizer is named {quote(shared)}"
             )
     return names
+
+
+def params_by_name(
+    groups: Sequence[dict[str, Any]], names: Sequence[Sequence[str]]
+) -> dict[str, Tensor]:
+    """The parameter of each name.
+
+    Args:
+        groups (sequence of dict): param groups.
+        names (sequence of sequences of str): the names in each of them.
+
+    Returns:
+        dict: maps each name to its parameter.
+    """
+    by_name: dict[str, Tensor] = {}
+    for group, own in zip(groups, names):
+        by_name.update(zip(own, group["params"]))
+    return by_name
 
 
 def param_keys(groups: Sequence[dict[str, Any]]) -> dict[int, str] | dict[int, int]:

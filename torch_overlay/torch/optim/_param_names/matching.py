@@ -13,10 +13,12 @@ The kinds of state dict are those of
 :class:`~torch.optim._param_names.saved.SavedNames`.
 """
 
+from collections import Counter
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 from torch.optim._param_names.groups import (
     agreed_groups,
@@ -25,7 +27,12 @@ from torch.optim._param_names.groups import (
     holders,
     same_groups,
 )
-from torch.optim._param_names.keys import check_other_keys, group_names, param_keys
+from torch.optim._param_names.keys import (
+    check_other_keys,
+    group_names,
+    param_keys,
+    params_by_name,
+)
 from torch.optim._param_names.messages import load_error, prefix_hint, quote
 from torch.optim._param_names.saved import check_form, saved_names, SavedNames
 
@@ -44,6 +51,8 @@ class Match(NamedTuple):
     #: A list of the one group whose options decide how a saved id's state is
     #: cast, with a set of saved ids as its ``params``.
     holders: dict[Hashable, list[dict[Any, Any]]]
+    #: Whether the optimizer has names.
+    named: bool
     #: Whether the parameters were matched by name.
     by_name: bool
     #: Names that only the optimizer has.
@@ -90,32 +99,39 @@ def match_state_dict(
         return _match_unnamed(groups, saved_groups, saved_state, strict)
     check_form(saved_groups, saved_state)
     saved = saved_names(saved_groups)
-    known = set(chain.from_iterable(names))
+    by_name = params_by_name(groups, names)
     theirs = list(chain.from_iterable(saved.groups or ()))
     problems: list[str] = []
     if saved.groups is not None and (
-        saved.named or not strict or not known.isdisjoint(theirs) or not theirs
+        saved.named or not strict or not by_name.keys().isdisjoint(theirs) or not theirs
     ):
         match = _match_by_name(
-            groups, names, saved_groups, saved.groups, saved_state, strict, problems
+            groups,
+            names,
+            by_name,
+            saved_groups,
+            saved.groups,
+            saved_state,
+            strict,
+            problems,
         )
     else:
         warnings = []
         if saved.problem is not None:
             warnings.append(f"{saved.problem} {_BY_POSITION}")
         elif saved.groups is not None:
-            hint = prefix_hint(list(chain.from_iterable(names)), theirs)
+            hint = prefix_hint(list(by_name), theirs)
             warnings.append(
                 "None of the param_names of the loaded state_dict is the name of a "
                 f"parameter of the optimizer. {hint + ' ' if hint else ''}{_BY_POSITION}"
             )
-        match = _match_by_position(groups, saved_groups, strict, warnings)
+        match = _match_by_position(groups, saved_groups, True, strict, warnings)
     for group, own in zip(match.groups, names):
         group["param_names"] = own
-    problems += _shapes_differ(groups, match.params, saved_state, param_shaped)
+    problems += _unfit_state(groups, match.params, saved_state, param_shaped)
     if problems:
         raise ValueError(load_error(owner, problems))
-    check_other_keys([key for key in saved_state if key not in match.params], known)
+    check_other_keys([key for key in saved_state if key not in match.params], by_name)
     return match
 
 
@@ -129,7 +145,7 @@ def _match_unnamed(
     strict: bool,
 ) -> Match:
     """Match by position, as ever, and adopt the names of the state dict."""
-    match = _match_by_position(groups, saved_groups, strict, [])
+    match = _match_by_position(groups, saved_groups, False, strict, [])
     try:
         saved = saved_names(saved_groups)
         problem = saved.problem
@@ -158,6 +174,7 @@ def _match_unnamed(
 def _match_by_position(
     groups: Sequence[dict[str, Any]],
     saved_groups: Sequence[dict[str, Any]],
+    named: bool,
     strict: bool,
     warnings: list[str],
 ) -> Match:
@@ -188,35 +205,36 @@ def _match_by_position(
     for new, group in zip(new_groups, groups):
         new["params"] = group["params"]
     cast_by = holders(saved_groups, [group["params"] for group in saved_groups])
-    return Match(params, new_groups, cast_by, False, [], [], warnings)
+    return Match(params, new_groups, cast_by, named, False, [], [], warnings)
 
 
 def _match_by_name(
     groups: Sequence[dict[str, Any]],
     names: list[list[str]],
+    by_name: dict[str, Tensor],
     saved_groups: Sequence[dict[str, Any]],
     their_names: list[list[str]],
     saved_state: Mapping[Any, Any],
     strict: bool,
     problems: list[str],
 ) -> Match:
-    by_name: dict[str, Tensor] = {}
-    for group, own in zip(groups, names):
-        by_name.update(zip(own, group["params"]))
-
     # Tied parameters have several names on either side, and any of them will
     # do, as long as both sides agree on which parameters are the same.
     params: dict[Hashable, Tensor] = {}
     saved_ids: dict[Tensor, Hashable] = {}
     saved_in: dict[Hashable, int] = {}
     unexpected: dict[Hashable, str] = {}
+    repeated: list[str] = []
     in_several_groups: list[str] = []
     tied_there: list[str] = []
     tied_here: list[str] = []
     for index, (saved_group, theirs) in enumerate(zip(saved_groups, their_names)):
         for param_id, name in zip(saved_group["params"], theirs):
-            if saved_in.setdefault(param_id, index) != index:
-                in_several_groups.append(name)
+            if param_id in saved_in:
+                (repeated if saved_in[param_id] == index else in_several_groups).append(
+                    name
+                )
+            saved_in[param_id] = index
             param = by_name.get(name)
             if param is None:
                 unexpected[param_id] = name
@@ -228,6 +246,11 @@ def _match_by_name(
                 if first_id in saved_state:
                     tied_here.append(name)
                 saved_ids[param] = param_id
+    if repeated:
+        tied = Counter(chain.from_iterable(group["params"] for group in groups))
+        repeated = [n for n in repeated if n in by_name and tied[by_name[n]] < 2]
+    if repeated:
+        problems.append(f"More than once in the state_dict: {quote(repeated)}.")
     if in_several_groups:
         problems.append(
             "In more than one param group of the state_dict: "
@@ -262,7 +285,7 @@ def _match_by_name(
                 for group in groups
             ],
         )
-        return Match(params, new_groups, cast_by, True, *keys, [])
+        return Match(params, new_groups, cast_by, True, True, *keys, [])
     if missing:
         problems.append(f"Missing key(s) in state_dict: {quote(keys[0])}.")
     if unexpected:
@@ -275,47 +298,56 @@ def _match_by_name(
         problems.append(groups_differ(groups, names, saved_groups, saved_ids, saved_in))
     if problems or order is None:
         # Without its groups it is good for finding further problems only.
-        return Match(params, [], {}, True, *keys, [])
+        return Match(params, [], {}, True, True, *keys, [])
     copies = copy_options(saved_groups)
     new_groups = [copies[index] for index in order]
     for new, group in zip(new_groups, groups):
         new["params"] = group["params"]
     cast_by = holders(saved_groups, [group["params"] for group in saved_groups])
-    return Match(params, new_groups, cast_by, True, *keys, [])
+    return Match(params, new_groups, cast_by, True, True, *keys, [])
 
 
-def _shapes_differ(
+def _unfit_state(
     groups: Sequence[dict[str, Any]],
     params: Mapping[Hashable, Tensor],
     saved_state: Mapping[Any, Any],
     param_shaped: Collection[str],
 ) -> list[str]:
-    """Say which saved tensors cannot belong to their parameters."""
+    """Say which saved state cannot belong to its parameter."""
     if not param_shaped:
         return []
-    differ: list[tuple[Tensor, str, Tensor]] = []
+    unfit: list[tuple[Tensor, str]] = []
     for param_id, state in saved_state.items():
         param = params.get(param_id)
-        if param is None or not isinstance(state, Mapping):
+        if param is None:
+            continue
+        if not isinstance(state, Mapping):
+            unfit.append((param, f"should be a dict, but is {torch.typename(state)}"))
             continue
         for key in param_shaped:
             value = state.get(key)
-            if isinstance(value, Tensor) and value.shape != param.shape:
-                differ.append((param, key, value))
-    if not differ:
+            if isinstance(value, Tensor):
+                if value.shape != param.shape:
+                    mismatch = (
+                        f'has a size mismatch: "{key}" has shape {tuple(value.shape)} '
+                        "in the state_dict, but the parameter has shape "
+                        f"{tuple(param.shape)}"
+                    )
+                    unfit.append((param, mismatch))
+            elif value is not None:
+                kind = torch.typename(value)
+                unfit.append(
+                    (param, f'should have a Tensor as "{key}", but has {kind}')
+                )
+    if not unfit:
         return []
     names = param_keys(groups)
+    more = len(unfit) - MAX_UNFIT
     return [
-        f'size mismatch for "{names[id(param)]}": its state "{key}" has shape '
-        f"{tuple(value.shape)} in the state_dict, but the parameter has shape "
-        f"{tuple(param.shape)}."
-        for param, key, value in differ[:MAX_SHAPES]
-    ] + (
-        [f"size mismatch in {len(differ) - MAX_SHAPES} more entries."]
-        if len(differ) > MAX_SHAPES
-        else []
-    )
+        f'The state of "{names[id(param)]}" {reason}.'
+        for param, reason in unfit[:MAX_UNFIT]
+    ] + ([f"{more} more entries of state do not fit."] if more > 0 else [])
 
 
-#: How many entries of a wrong shape an error describes.
-MAX_SHAPES = 10
+#: How many entries of state that do not fit an error describes.
+MAX_UNFIT = 10

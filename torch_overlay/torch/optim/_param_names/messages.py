@@ -1,10 +1,18 @@
 """Say in an error or a warning which parameters differ, and in what."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
-__all__ = ["load_error", "name_suffix", "prefix_hint", "quote", "summary"]
+__all__ = [
+    "load_error",
+    "name_suffix",
+    "prefix_hint",
+    "quote",
+    "state_error",
+    "summary",
+    "unusable_state",
+]
 
 #: How many names an error lists before it gives only their count.
 MAX_LISTED = 20
@@ -61,6 +69,56 @@ def load_error(owner: str, problems: Sequence[str]) -> str:
         uses.
     """
     return f"Error(s) in loading state_dict for {owner}:\n\t" + "\n\t".join(problems)
+
+
+def state_error(owner: str, key: Any, error: Exception) -> ValueError:
+    """An error that says whose saved state caused another one.
+
+    Args:
+        owner (str): the name of the optimizer's class.
+        key: the key of the state; None if it is not known.
+        error (Exception): what was raised.
+
+    Returns:
+        ValueError: for the caller to raise.
+    """
+    which = "The saved state" if key is None else f'The saved state of "{key}"'
+    reason = f"{type(error).__name__}: {error}"
+    return ValueError(load_error(owner, [f"{which} cannot be used ({reason})."]))
+
+
+def unusable_state(
+    cls: type[Any],
+    attributes: Mapping[str, Any],
+    groups: Iterable[dict[str, Any]],
+    state: Mapping[Any, Any],
+) -> str | None:
+    """Find the first parameter whose state an optimizer does not take.
+
+    Args:
+        cls (type): the optimizer's class.
+        attributes (Mapping): the optimizer's attributes. Its state is set, one
+            parameter at a time, on another optimizer with the same ones.
+        groups (iterable of dict): param groups with ``param_names``.
+        state (Mapping): the state of the parameters that have any.
+
+    Returns:
+        str or None: its name; None if it takes each state on its own.
+    """
+    probe = cls.__new__(cls)
+    probe.__dict__.update(attributes)
+    for group in groups:
+        for name, param in zip(group["param_names"], group["params"]):
+            if param not in state:
+                continue
+            own = state[param]
+            own = dict(own) if isinstance(own, dict) else own
+            alone = {**group, "params": [param], "param_names": [name]}
+            try:
+                probe.__setstate__({"state": {param: own}, "param_groups": [alone]})
+            except Exception:
+                return name
+    return None
 
 
 def name_suffix(groups: Iterable[dict[str, Any]], params: Sequence[Any]) -> str:

@@ -1,6 +1,6 @@
 """Read parameters and their names from what a user passes to an optimizer."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 import torch
@@ -83,22 +83,22 @@ def check_names(names: Any, num_params: int) -> list[str]:
         TypeError: if ``names`` is no list of strings.
         ValueError: if there is not one name for each parameter.
     """
-    if isinstance(names, (str, Mapping)) or not isinstance(names, Iterable):
+    if isinstance(names, (str, Mapping, Set)) or not isinstance(names, Iterable):
         raise TypeError(
             "param_names should be a list with a str for each parameter, but got "
             + torch.typename(names)
         )
-    names = list(names)
-    if set(map(type, names)) - {str}:
-        for name in names:
+    checked: list[str] = list(names)
+    if set(map(type, checked)) - {str}:
+        for name in checked:
             if not isinstance(name, str):
                 raise TypeError(_not_a_str(name))
-    if len(names) != num_params:
+    if len(checked) != num_params:
         raise ValueError(
             "param_names should have a name for each parameter of the group, but got "
-            f"{len(names)} names for {num_params} parameters"
+            f"{len(checked)} names for {num_params} parameters"
         )
-    return names
+    return checked
 
 
 def _split_pairs(params: list[Any]) -> tuple[list[Any], list[str] | None]:
@@ -115,8 +115,8 @@ def _split_pairs(params: list[Any]) -> tuple[list[Any], list[str] | None]:
             "named parameters should be (name, parameter) pairs, but one of them is a "
             f"tuple of length {length}"
         )
-    names = [name for name, _ in params]
-    return [param for _, param in params], check_names(names, len(params))
+    names, tensors = zip(*params)
+    return list(tensors), check_names(names, len(params))
 
 
 def _is_detached(param: Tensor) -> bool:

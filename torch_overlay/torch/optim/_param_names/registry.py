@@ -24,49 +24,26 @@ class Registry:
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]] = ()) -> None:
-        self.params: set[Tensor] = set()
-        #: The parameter of each name. Valid only while all groups are named.
-        self.names: dict[str, Tensor] = {}
-        #: Whether the groups are named; None while they hold no parameters.
-        self.named: bool | None = None
+        # Parameters stand here by their id(), which is much faster to hash.
+        self._params: set[int] = set()
+        self._names: set[str] = set()
+        # None while no group has parameters or names.
+        self._named: bool | None = None
         # Groups without parameters and names, which are neither named nor unnamed.
         self._undecided: list[dict[str, Any]] = []
         self._num_groups = 0
-        self._last: Any = None
+        self._last_params: list[Tensor] = []
         self._last_length = 0
         for group in groups:
             self.add(group)
-
-    def add(self, group: dict[str, Any]) -> None:
-        """Take in a group that passed :meth:`check`, or that is already there.
-
-        Groups without parameters get an empty list of names once another group
-        has names.
-        """
-        params = group["params"]
-        self.params.update(params)
-        if "param_names" in group:
-            self.named = True
-            self.names.update(zip(group["param_names"], params))
-        elif params:
-            self.named = False
-        else:
-            self._undecided.append(group)
-        if self.named:
-            for undecided in self._undecided:
-                undecided["param_names"] = []
-            self._undecided.clear()
-        self._num_groups += 1
-        self._last = params
-        self._last_length = len(params)
 
     def describes(self, groups: list[dict[str, Any]]) -> bool:
         """Whether ``groups`` are those that were added to this registry."""
         return len(groups) == self._num_groups and (
             not groups
             or (
-                groups[-1].get("params") is self._last
-                and len(self._last) == self._last_length
+                groups[-1].get("params") is self._last_params
+                and len(self._last_params) == self._last_length
             )
         )
 
@@ -81,24 +58,54 @@ class Registry:
             ValueError: if only one of this group and the others is named, if
                 they share a parameter, or if two parameters have one name.
         """
-        named = "param_names" in group
-        if not named and not group["params"]:
+        params = group["params"]
+        names = group.get("param_names")
+        if names is None and not params:
             return
-        if self.named is not None and self.named != named:
+        if self._named is not None and self._named != (names is not None):
             raise ValueError(
-                "all optimizer param groups should be with/without names. "
-                f"cannot add param group {'with' if named else 'without'} names to the optimizer"
+                "all optimizer param groups should be with/without names. cannot add "
+                f"param group {'without' if names is None else 'with'} names to the "
+                "optimizer"
             )
-        if not self.params.isdisjoint(group["params"]):
+        if not self._params.isdisjoint(map(id, params)):
             raise ValueError("some parameters appear in more than one parameter group")
-        if named:
-            self._check_names(group["param_names"], group["params"])
+        if names is not None:
+            self._check_names(names, params)
+
+    def add(self, group: dict[str, Any]) -> None:
+        """Take in a group that passed :meth:`check`, or that is already there.
+
+        Groups without parameters get an empty list of names once another group
+        has names.
+        """
+        params = group["params"]
+        self._params.update(map(id, params))
+        if "param_names" in group:
+            self._named = True
+            self._names.update(group["param_names"])
+        elif params:
+            self._named = False
+        else:
+            self._undecided.append(group)
+        if self._named:
+            for undecided in self._undecided:
+                undecided["param_names"] = []
+            self._undecided.clear()
+        self._num_groups += 1
+        self._last_params = params
+        self._last_length = len(params)
 
     def _check_names(self, names: list[str], params: list[Tensor]) -> None:
-        own = dict(zip(names, params))
-        taken = [name for name in own if name in self.names] if self.names else []
-        if len(own) != len(names):
-            taken += [name for name, p in zip(names, params) if own[name] is not p]
+        unique = set(names)
+        if len(unique) == len(names) and self._names.isdisjoint(unique):
+            return
+        by_name = dict(zip(names, params))
+        taken = [
+            name
+            for name, param in zip(names, params)
+            if name in self._names or by_name[name] is not param
+        ]
         if taken:
             raise ValueError(
                 "parameter names should be unique, but more than one parameter of the "
