@@ -107,8 +107,10 @@ def param_keys(groups: Sequence[dict[str, Any]]) -> dict[int, str] | dict[int, i
     for group in groups:
         # A parameter that is twice in a group has the last of its indices there.
         own_indices = dict(zip(map(id, group["params"]), count(start)))
-        for param_id, index in own_indices.items():
-            indices.setdefault(param_id, index)
+        if indices.keys().isdisjoint(own_indices):
+            indices.update(own_indices)
+        else:
+            indices.update({i: k for i, k in own_indices.items() if i not in indices})
         start += len(group["params"])
     return indices
 
@@ -141,8 +143,8 @@ def pack_state(
             "is in none of its param groups. Please delete its entry from "
             "optimizer.state, or add the Tensor to a param group"
         ) from None
-    others = [k for k in state if isinstance(k, str)]
-    if others:
+    if not all(issubclass(kind, Tensor) for kind in set(map(type, state))):
+        others = [key for key in state if isinstance(key, str)]
         check_other_keys(others, set(keys.values()))
     return packed
 

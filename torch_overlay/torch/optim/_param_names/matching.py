@@ -186,6 +186,7 @@ def _match_by_position(
             "parameters they share"
         )
     )
+    new_groups = copy_options(saved_groups)
     if len(groups) != len(saved_groups):
         raise ValueError(
             f"loaded state dict has a different number of parameter groups{hint}"
@@ -201,7 +202,6 @@ def _match_by_position(
             chain.from_iterable(group["params"] for group in groups),
         )
     )
-    new_groups = copy_options(saved_groups)
     for new, group in zip(new_groups, groups):
         new["params"] = group["params"]
     cast_by = holders(saved_groups, [group["params"] for group in saved_groups])

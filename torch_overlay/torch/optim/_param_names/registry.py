@@ -27,6 +27,9 @@ class Registry:
         # Parameters stand here by their id(), which is much faster to hash.
         self._params: set[int] = set()
         self._names: set[str] = set()
+        # Groups whose parameters and names are not yet in the sets: a last group's
+        # are never needed there.
+        self._pending: list[dict[str, Any]] = []
         # None while no group has parameters or names.
         self._named: bool | None = None
         # Groups without parameters and names, which are neither named nor unnamed.
@@ -68,7 +71,11 @@ class Registry:
                 f"param group {'without' if names is None else 'with'} names to the "
                 "optimizer"
             )
-        if not self._params.isdisjoint(map(id, params)):
+        for pending in self._pending:
+            self._params.update(map(id, pending["params"]))
+            self._names.update(pending.get("param_names", ()))
+        self._pending.clear()
+        if self._params and not self._params.isdisjoint(map(id, params)):
             raise ValueError("some parameters appear in more than one parameter group")
         if names is not None:
             self._check_names(names, params)
@@ -80,10 +87,9 @@ class Registry:
         has names.
         """
         params = group["params"]
-        self._params.update(map(id, params))
+        self._pending.append(group)
         if "param_names" in group:
             self._named = True
-            self._names.update(group["param_names"])
         elif params:
             self._named = False
         else:
