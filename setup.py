@@ -1,0 +1,96 @@
+"""Build the patched torch wheel: ``python setup.py bdist_wheel``.
+
+This is the command that builds PyTorch itself, without setuptools: the wheel is
+made by ``tools/``. ``pip install .`` builds the same one.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from tools.backend import make
+from tools.base import BASE_RELEASE
+from tools.errors import ToolError
+
+
+_EPILOG = f"""\
+With neither --base-wheel nor --source, the environment is asked for a base
+(OPTIM_NAMES_SOURCE, then OPTIM_NAMES_BASE_WHEEL). Failing both, pip downloads
+the official wheel of torch {BASE_RELEASE} for this interpreter, as your pip
+configuration says, and the file is kept in build/cache (or OPTIM_NAMES_CACHE).
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="setup.py",
+        description=f"Build torch {BASE_RELEASE} with parameter names in optimizers.",
+        epilog="To install it, run 'pip install .'; 'setup.py bdist_wheel --help' "
+        "tells where the base comes from.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--name", action="version", version="torch")
+    parser.add_argument("--version", action="version", version=f"{BASE_RELEASE}+named")
+    commands = parser.add_subparsers(dest="command", metavar="bdist_wheel")
+    build = commands.add_parser(
+        "bdist_wheel",
+        help="write the patched wheel",
+        description="Write the patched wheel and print its path.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    build.add_argument(
+        "-d",
+        "--dist-dir",
+        type=Path,
+        default=Path("dist"),
+        metavar="DIR",
+        help="the folder for the wheel (default: dist)",
+    )
+    build.add_argument(
+        "--base-wheel", type=Path, metavar="FILE", help="an official wheel to patch"
+    )
+    build.add_argument(
+        "--source",
+        type=Path,
+        metavar="DIR",
+        help="a PyTorch checkout to build from; arguments that are not listed here go "
+        "to PyTorch's own setup.py bdist_wheel",
+    )
+    return parser
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command line.
+
+    Args:
+        arguments (list[str]): what follows the name of the script.
+
+    Returns:
+        int: the exit status.
+    """
+    commands = [word for word in arguments if not word.startswith("-")]
+    if commands and "bdist_wheel" not in commands:
+        print(
+            f"error: '{commands[0]}' is not supported here; build with 'python setup.py "
+            "bdist_wheel' or install with 'pip install .'.",
+            file=sys.stderr,
+        )
+        return 2
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return 2
+    try:
+        built = make(options.base_wheel, options.source, options.dist_dir, rest)
+    except ToolError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(built)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

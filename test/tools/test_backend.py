@@ -1,0 +1,187 @@
+import os
+import subprocess
+import sys
+
+import pytest
+import tiny_torch
+
+from tools import backend, base, source
+from tools.errors import ToolError
+
+
+NAMES = (base.VARIABLE, source.VARIABLE, "OPTIM_NAMES_CACHE")
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch, tmp_path):
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OPTIM_NAMES_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def repository(tmp_path):
+    return tiny_torch.repository(tmp_path / "repository")
+
+
+@pytest.fixture
+def official(tmp_path):
+    return tiny_torch.make(tmp_path / "official", tags="py3-none-any")
+
+
+def run(repository, *arguments, **environment):
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=repository,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_each_way_gives_the_same_wheel(repository, official, tmp_path):
+    pytest.importorskip("pip")
+    one, two, three = (tmp_path / name for name in ("one", "two", "three"))
+    setup = ("setup.py", "bdist_wheel", "--base-wheel", official, "-d", one)
+    pip = ("-m", "pip", "wheel", ".", "--no-deps", "--no-index", "-w")
+    done = [
+        run(repository, *setup),
+        run(repository, *pip, two, "--config-settings", f"base-wheel={official}"),
+        run(repository, *pip, three, **{base.VARIABLE: str(official)}),
+    ]
+    for process in done:
+        assert process.returncode == 0, process.stderr + process.stdout
+    wheels = [next(folder.iterdir()) for folder in (one, two, three)]
+    assert {w.name for w in wheels} == {"torch-2.13.0+cpu.named-py3-none-any.whl"}
+    assert len({w.read_bytes() for w in wheels}) == 1
+    assert done[0].stdout == f"{wheels[0]}\n"
+    assert done[0].stderr == ""
+    held = tiny_torch.check_record(wheels[0])
+    assert b"patched" in held["torch/optim/optimizer.py"]
+    assert "torch/optim/_names/keys.py" in held
+
+
+def test_default_folder_is_dist(repository, official):
+    done = run(repository, "setup.py", "bdist_wheel", "--base-wheel", official)
+    assert done.returncode == 0, done.stderr
+    assert len(list((repository / "dist").glob("*.whl"))) == 1
+
+
+def test_pip_shows_the_message_and_no_traceback(repository, tmp_path):
+    pytest.importorskip("pip")
+    setting = f"base-wheel={tmp_path / 'none.whl'}"
+    pip = ("-m", "pip", "wheel", ".", "--no-deps", "--no-index", "-w", tmp_path / "w")
+    done = run(repository, *pip, "--config-settings", setting)
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "none.whl does not exist" in said
+    assert "Traceback" not in said
+
+
+def test_setup_from_a_checkout(repository, tmp_path):
+    from test_source import SETUP
+
+    files = {
+        "setup.py": SETUP,
+        "version.txt": "2.13.0a0\n",
+        "torch/optim/adam.py": tiny_torch.ADAM,
+        "torch/optim/optimizer.py": tiny_torch.OPTIMIZER,
+    }
+    for name, text in files.items():
+        path = tmp_path / "pytorch" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    build = ("setup.py", "bdist_wheel", "--plat-name", "any")
+    done = run(repository, *build, "--source", tmp_path / "pytorch")
+    assert done.returncode == 0, done.stderr
+    (wheel,) = (repository / "dist").iterdir()
+    assert '"--plat-name", "any"' in wheel.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["install"], 2, "'install' is not supported"),
+        (["sdist"], 2, "pip install ."),
+        (["bdist_wheel", "--base-wheel", "none.whl"], 1, "none.whl does not exist"),
+        (["bdist_wheel", "--plat-name", "any"], 1, "--plat-name any"),
+        (["bdist_wheel", "--base-wheel", "a", "--source", "b"], 1, "one of them"),
+        (["bdist_wheel", "--source", "none"], 1, "not a PyTorch checkout"),
+    ],
+)
+def test_wrong_commands(repository, arguments, status, words):
+    done = run(repository, "setup.py", *arguments)
+    assert done.returncode == status
+    assert words in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert not (repository / "dist").exists()
+
+
+def test_help_tells_the_options(repository):
+    done = run(repository, "setup.py", "bdist_wheel", "--help")
+    assert done.returncode == 0
+    for word in ("--dist-dir", "--base-wheel", "--source", *NAMES):
+        assert word in done.stdout
+    assert run(repository, "setup.py", "--name").stdout == "torch\n"
+    assert run(repository, "setup.py", "--version").stdout == "2.13.0+named\n"
+
+
+def test_requirements(official, tmp_path, monkeypatch):
+    monkeypatch.setattr(base, "pip_environment", lambda: None)
+    requires = backend.get_requires_for_build_wheel
+    assert requires() == ["pip"]
+    assert requires({}) == ["pip"]
+    assert requires({"base-wheel": str(official)}) == []
+    assert requires({"source": str(tmp_path)}) == []
+    monkeypatch.setattr(base, "pip_environment", dict)
+    # An empty environment is an environment, too.
+    assert requires() == []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"wheel": "a"},
+        {"base-wheel": ["a", "b"]},
+        {"source": ""},
+        {"--global-option": "a"},
+    ],
+)
+def test_wrong_settings(tmp_path, settings):
+    (name,) = settings
+    for hook in (
+        lambda: backend.get_requires_for_build_wheel(settings),
+        lambda: backend.build_wheel(str(tmp_path / "out"), settings),
+    ):
+        with pytest.raises(SystemExit, match=f"error: The setting '{name}'"):
+            hook()
+
+
+@pytest.mark.parametrize(
+    "tags",
+    ["cp39-cp39-any", "py3-cp39-any", "py3-none-plan9_mips", "cp39-none-any.win_amd64"],
+)
+def test_wheel_for_another_machine(repository, tmp_path, tags):
+    """pip would install it; for the command line it is one more platform."""
+    path = tiny_torch.make(tmp_path / "official", tags=tags)
+    with pytest.raises(SystemExit, match="is not for this interpreter"):
+        backend.build_wheel(str(tmp_path / "out"), {"base-wheel": str(path)})
+    assert not (tmp_path / "out").exists()
+    done = run(repository, "setup.py", "bdist_wheel", "--base-wheel", path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_named_wheel_comes_before_a_checkout_in_the_environment(
+    tmp_path, monkeypatch, official
+):
+    monkeypatch.setenv(source.VARIABLE, str(tmp_path / "none"))
+    monkeypatch.setattr(backend.wheel, "build", lambda base, out: out / base.name)
+    assert backend.make(official, None, tmp_path) == tmp_path / official.name
+    with pytest.raises(ToolError, match="not a PyTorch checkout"):
+        backend.make(None, None, tmp_path)
+
+
+def test_no_source_distribution(tmp_path):
+    with pytest.raises(backend.UnsupportedOperation, match="no source distribution"):
+        backend.build_sdist(str(tmp_path))

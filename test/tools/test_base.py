@@ -1,0 +1,204 @@
+import subprocess
+import sys
+import textwrap
+from types import SimpleNamespace
+
+import pytest
+import tiny_torch
+
+from tools import base
+from tools.errors import ToolError
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPTIM_NAMES_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv(base.VARIABLE, raising=False)
+
+
+@pytest.fixture
+def pip(tmp_path, monkeypatch):
+    """A pip that runs the given lines; ``dest`` is where it should download to."""
+
+    def pip(lines):
+        package = tmp_path / "site" / "pip"
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text("")
+        start = """\
+            import shutil, sys
+            from pathlib import Path
+            if "--version" in sys.argv:
+                sys.exit(0)
+            Path(__file__).with_name("arguments").write_text("\\n".join(sys.argv[1:]))
+            dest = Path(sys.argv[sys.argv.index("--dest") + 1])
+            """
+        script = textwrap.dedent(start) + lines
+        (package / "__main__.py").write_text(script)
+        monkeypatch.setenv("PYTHONPATH", str(package.parent))
+        return package / "arguments"
+
+    return pip
+
+
+@pytest.fixture
+def downloads(pip, tmp_path):
+    """A pip that downloads a small wheel; the wheel, and pip's arguments."""
+    official = tiny_torch.make(tmp_path / "index")
+    return official, pip(f"shutil.copy({str(official)!r}, dest)\n")
+
+
+@pytest.fixture
+def no_pip(tmp_path, monkeypatch):
+    """An interpreter without pip."""
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    folder = "Scripts" if sys.platform == "win32" else "bin"
+    monkeypatch.setattr(sys, "executable", str(venv / folder / "python"))
+
+
+def test_order_of_places(downloads, tmp_path, monkeypatch):
+    given = tiny_torch.make(tmp_path / "given")
+    named = tiny_torch.make(tmp_path / "named")
+    cached = tiny_torch.make(base.cache_folder())
+    monkeypatch.setenv(base.VARIABLE, str(named))
+    assert base.find(given) == given
+    assert base.find() == named
+    monkeypatch.delenv(base.VARIABLE)
+    assert base.find() == cached
+    _, arguments = downloads
+    assert not arguments.exists()
+
+
+def test_download_goes_to_the_cache(downloads):
+    official, arguments = downloads
+    found = base.find()
+    assert found == base.cache_folder() / official.name
+    assert found.read_bytes() == official.read_bytes()
+    words = arguments.read_text().splitlines()
+    assert "--no-deps" in words
+    assert words[-1] == "torch==2.13.0"
+    # Nobody watches: no progress.
+    assert "--quiet" in words
+    assert [file.name for file in found.parent.iterdir()] == [found.name]
+    arguments.unlink()
+    assert base.find() == found
+    assert not arguments.exists()
+
+
+def test_progress_of_pip_on_a_terminal(downloads, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    base.find()
+    assert "--quiet" not in downloads[1].read_text()
+
+
+def test_cache_is_separate_for_each_interpreter(downloads, monkeypatch):
+    found = base.find()
+    assert base.cached() == found
+    monkeypatch.setattr(sys, "version_info", SimpleNamespace(major=3, minor=99))
+    assert base.cached() is None
+    monkeypatch.undo()
+    monkeypatch.setattr(base.sysconfig, "get_platform", lambda: "other-9.9-cpu")
+    assert base.cache_folder().name.endswith("-other_9_9_cpu")
+
+
+@pytest.mark.parametrize(("flag", "mark"), [(1, "t-"), (0, "-"), (None, "-")])
+def test_free_threaded_interpreter_has_its_own_cache(monkeypatch, flag, mark):
+    version = f"{sys.version_info.major}{sys.version_info.minor}"
+    monkeypatch.setattr(base.sysconfig, "get_config_var", lambda name: flag)
+    assert f"{version}{mark}" in base.cache_folder().name
+
+
+@pytest.mark.parametrize(
+    ("system", "tags"),
+    [
+        ("linux", "cp311-cp311-manylinux_2_28_x86_64"),
+        ("linux", "cp311-cp311-manylinux1_x86_64.manylinux2014_x86_64"),
+        ("darwin", "cp311-none-macosx_11_0_arm64"),
+        ("win32", "cp311-cp311-win_amd64"),
+        ("win32", "py3-none-any"),
+    ],
+)
+def test_usable_wheels(monkeypatch, system, tags):
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(base, "_interpreter", lambda: "cp311")
+    monkeypatch.setattr(base, "_threading", lambda: "")
+    base.check_usable(base.Path(f"torch-2.13.0+cpu-{tags}.whl"))
+    if "any" not in tags:
+        monkeypatch.setattr(sys, "platform", "win32" if system != "win32" else "linux")
+        with pytest.raises(ToolError, match="not for this interpreter"):
+            base.check_usable(base.Path(f"torch-2.13.0+cpu-{tags}.whl"))
+
+
+def test_free_threaded_interpreter_needs_its_own_wheel(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(base, "_interpreter", lambda: "cp314")
+    monkeypatch.setattr(base, "_threading", lambda: "t")
+    base.check_usable(base.Path("torch-2.13.0-cp314-cp314t-linux_x86_64.whl"))
+    with pytest.raises(ToolError, match="cp314t on linux"):
+        base.check_usable(base.Path("torch-2.13.0-cp314-cp314-linux_x86_64.whl"))
+
+
+def test_other_releases_in_the_cache_are_not_used():
+    for version in ("2.12.0+cpu", "2.13.01", "2.13.0.post1"):
+        tiny_torch.make(base.cache_folder(), version=version)
+    assert base.cached() is None
+
+
+def test_two_variants_in_the_cache():
+    for version in ("2.13.0+cpu", "2.13.0+cu130"):
+        tiny_torch.make(base.cache_folder(), version=version)
+    with pytest.raises(ToolError) as caught:
+        base.find()
+    for word in ("2.13.0+cpu", "2.13.0+cu130", "Delete all but one", base.VARIABLE):
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("how", ["argument", "variable"])
+def test_named_wheel_that_does_not_exist(tmp_path, monkeypatch, how):
+    missing = tmp_path / "none.whl"
+    if how == "variable":
+        monkeypatch.setenv(base.VARIABLE, str(missing))
+    with pytest.raises(ToolError, match=r"none\.whl does not exist"):
+        base.find(missing if how == "argument" else None)
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ("sys.exit('ERROR: No matching distribution')", ["No matching distribution"]),
+        ("(dest / 'torch-2.13.0.part').write_text(''); sys.exit(2)", ["pip could not"]),
+        ("(dest / 'torch-2.12.0-py3-none-any.whl').write_text('')", ["no wheel"]),
+        ("", ["no wheel"]),
+    ],
+)
+def test_failed_download_leaves_nothing(pip, lines, words):
+    pip(lines)
+    with pytest.raises(ToolError) as caught:
+        base.find()
+    for word in [*words, "2.13.0", base.VARIABLE]:
+        assert word in str(caught.value)
+    assert list(base.cache_folder().iterdir()) == []
+
+
+def test_cache_that_cannot_be_written(downloads, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("OPTIM_NAMES_CACHE", str(tmp_path / "file"))
+    with pytest.raises(ToolError, match="OPTIM_NAMES_CACHE"):
+        base.find()
+
+
+def test_no_pip_at_all(no_pip):
+    with pytest.raises(ToolError, match="no pip to download"):
+        base.find()
+
+
+def test_pip_that_is_hidden_by_pythonpath(tmp_path, monkeypatch):
+    """As in pip's build isolation: its own site folder hides the real one."""
+    pytest.importorskip("pip")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\nsys.path = [p for p in sys.path if 'site-packages' not in p]\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    environment = base.pip_environment()
+    assert environment is not None
+    assert "PYTHONPATH" not in environment

@@ -1,0 +1,282 @@
+"""Tests of tools.check: each check passes, and catches what it is for."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from small_torch import ADAM, SOURCES, Workplace, write, write_wheel
+
+from tools import __main__ as command_line
+from tools import check, layout, series
+
+
+Edit = tuple[str, str]
+
+
+def subject(workplace: Workplace, **sources: bytes) -> check.Subject:
+    return check.Subject(
+        {**SOURCES, **sources},
+        series.patches(root=workplace.patches),
+        patches_root=workplace.patches,
+        overlay_root=workplace.overlay,
+    )
+
+
+def edited(workplace: Workplace, path: str, *edits: Edit) -> check.Subject:
+    """The subject after one more patch."""
+    for old, new in edits:
+        workplace.edit(path, old, new)
+    workplace.commit("Name the third\n\nWhy not.")
+    workplace.export()
+    return subject(workplace)
+
+
+@pytest.mark.parametrize("find_problems", check.CHECKS.values(), ids=check.CHECKS)
+def test_good_series_passes(
+    workplace: Workplace, find_problems: Callable[[check.Subject], list[str]]
+) -> None:
+    assert find_problems(subject(workplace)) == []
+
+
+def test_empty_series_passes(tmp_path: Path) -> None:
+    empty = subject(Workplace(tmp_path))
+    assert [check(empty) for check in check.CHECKS.values()] == [[]] * 7
+
+
+def test_series_that_does_not_apply(workplace: Workplace) -> None:
+    path = "torch/optim/optimizer.py"
+    other = SOURCES[path].replace(b"line_49 = 49", b"line_49 = 0")
+    (problem,) = check.applies(subject(workplace, **{path: other}))
+    assert "cannot be applied to PyTorch 2.13.0" in problem
+    assert "0002-Name-the-second.patch does not apply: hunk 1" in problem
+
+
+@pytest.mark.parametrize(
+    ("path", "edit"),
+    [
+        ("patches/0001-Name-the-first.patch", (b"+line_five", b"+line_V")),
+        ("patches/0002-Name-the-second.patch", (b"either.\n", b"either. \n")),
+        ("patches/0002-Name-the-second.patch", (b"Date: ", b"X-A: b\nDate: ")),
+        (
+            "patches/0002-Name-the-second.patch",
+            (b"\ndiff", b"---\n adam.py | 2\n\ndiff"),
+        ),
+        ("patches/series", (b"second.patch\n", b"second.patch   # why\n")),
+    ],
+)
+def test_no_fixed_point(
+    workplace: Workplace, path: str, edit: tuple[bytes, bytes]
+) -> None:
+    file = workplace.root / path
+    before = file.read_bytes()
+    file.write_bytes(before.replace(*edit, 1))
+    assert file.read_bytes() != before
+    problems = check.is_fixed_point(subject(workplace))
+    assert any(str(file) in problem for problem in problems), problems
+
+
+def test_check_of_the_fixed_point_leaves_the_tree_alone(workplace: Workplace) -> None:
+    write(workplace.tree, {"torch/hub.py": "edited = 1\n"})
+    written = workplace.written()
+    assert check.is_fixed_point(subject(workplace)) == []
+    assert workplace.written() == written
+    assert (workplace.tree / "torch/hub.py").read_text() == "edited = 1\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("torch/hub.py", "is PyTorch's file torch/hub.py"),
+        ("torch/Hub.py", "is PyTorch's file torch/hub.py"),
+        ("torch/optim/adam/keys.py", "hides PyTorch's module torch/optim/adam.py"),
+        ("torch/optim.py", "has the name of a package of PyTorch"),
+        ("optim.py", "lies outside torch/"),
+    ],
+)
+def test_overlay_that_is_not_new(workplace: Workplace, path: str, message: str) -> None:
+    write(workplace.overlay, {path: ""})
+    (problem,) = check.overlay_is_new(subject(workplace))
+    assert message in problem
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(f"torch/csrc/adam{suffix}" for suffix in (".cpp", ".cu", ".cuh", ".h", ".c")),
+        "aten/src/ATen/native/mps/kernels/Adam.metal",
+        "aten/src/ATen/native/mps/Adam.mm",
+        "test/cpp/adam.cpp",
+        "CMakeLists.txt",
+    ],
+)
+def test_patch_of_a_kernel(tmp_path: Path, path: str) -> None:
+    write(tmp_path, {"0001-a.patch": f"diff --git a/{path} b/{path}\n"})
+    patch = series.Patch("0001-a.patch", tmp_path / "0001-a.patch")
+    (problem,) = check.touches_python_only(check.Subject({}, [patch]))
+    assert f"0001-a.patch touches {path}" in problem.replace("the compiled source ", "")
+
+
+@pytest.mark.parametrize(
+    "path", ["torch/a.py", "torch/a.pyi", "docs/source/optim.md", "test/data.json"]
+)
+def test_patch_of_python(tmp_path: Path, path: str) -> None:
+    write(tmp_path, {"0001-a.patch": f"diff --git a/{path} b/{path}\n"})
+    patch = series.Patch("0001-a.patch", tmp_path / "0001-a.patch")
+    assert check.touches_python_only(check.Subject({}, [patch])) == []
+
+
+INNER = "_multi_tensor_inner"
+
+
+@pytest.mark.parametrize(
+    ("problem", "edits"),
+    [
+        ("changes _single_tensor_adam in", [("param - lr for", "param - 2 * lr for")]),
+        ("changes _single_tensor_adam in", [("# The step", "# A step")]),
+        ("changes _single_tensor_adam in", [("lr=0.1", "lr=0.2")]),
+        ("changes _single_tensor_adam in", [("@_compiled\n", "")]),
+        (f"changes adam.{INNER} in", [(f"{INNER}(params):", f"{INNER}(params, /):")]),
+        ("changes Adam._fused_check in", [("bool(params)", "not params")]),
+        (
+            "changes _fused_adam in",
+            [("_fused_adam = _single", "_fused_adam = 0 or _single")],
+        ),
+        (
+            "adds _fused_new to",
+            [("def _compiled", "def _fused_new():\n    pass\n\n\ndef _c")],
+        ),
+        (
+            "adds Adam._single_tensor_x to",
+            [("def step", "_single_tensor_x = 1\n\n    def step")],
+        ),
+        ("removes _fused_adam from", [("\n\n_fused_adam = _single_tensor_adam\n", "")]),
+        (
+            "adds _single_tensor_adam to",
+            [
+                (
+                    "def _compiled",
+                    "async def _single_tensor_adam(): ...\n\n\ndef _compiled",
+                )
+            ],
+        ),
+    ],
+)
+def test_step_functions(workplace: Workplace, problem: str, edits: list[Edit]) -> None:
+    found = check.steps_are_unchanged(edited(workplace, "torch/optim/adam.py", *edits))
+    # A second definition changes what the name stands for.
+    problem = problem.replace(
+        "adds _single_tensor_adam to", "changes _single_tensor_adam in"
+    )
+    assert found == [f"The series {problem} torch/optim/adam.py."]
+
+
+def test_moved_step_function_is_unchanged(workplace: Workplace) -> None:
+    edit = ('"""Choose how to compute the step."""', '"""Choose."""\n    del lr\n')
+    after = edited(workplace, "torch/optim/adam.py", edit)
+    assert check.steps_are_unchanged(after) == []
+
+
+def test_removed_file_with_step_functions(workplace: Workplace) -> None:
+    workplace.git("rm", "-q", "torch/optim/adam.py")
+    workplace.commit("Remove\n\nWhy not.")
+    workplace.export()
+    problems = check.steps_are_unchanged(subject(workplace))
+    assert (
+        "The series removes _single_tensor_adam from torch/optim/adam.py." in problems
+    )
+    assert ADAM.count("_single_tensor_adam(") == 2  # a call is no definition
+    assert len(problems) == 4
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        (b"From 0", b"Form 0", "does not start with a 'From' line"),
+        (b"From: optim-names contributors", b"From: A Person", "is by A Person <"),
+        (b"Date: ", b"X-Date: ", "has no Date header"),
+        (b"Subject: ", b"X-Subject: ", "has no Subject header"),
+        (b"Name the first", b"Name the first" * 6, "has a subject of 84 columns"),
+        (b"\nIt had no name.\n", b"", "has no message below its subject"),
+    ],
+)
+def test_messages(workplace: Workplace, old: bytes, new: bytes, problem: str) -> None:
+    file = workplace.patches / "0001-Name-the-first.patch"
+    file.write_bytes(file.read_bytes().replace(old, new, 1))
+    (found,) = check.messages_are_complete(subject(workplace))
+    assert found.startswith(f"0001-Name-the-first.patch {problem}")
+
+
+def test_folded_subject_is_measured_whole(workplace: Workplace) -> None:
+    workplace.edit("torch/hub.py", "1", "2")
+    workplace.commit("Word " * 14 + "xx\n\nWhy not.")
+    workplace.export()
+    assert check.messages_are_complete(subject(workplace)) == []
+    workplace.git("commit", "-q", "--amend", "-m", "Word " * 14 + "xxx\n\nWhy not.")
+    workplace.export()
+    (problem,) = check.messages_are_complete(subject(workplace))
+    assert "has a subject of 73 columns" in problem
+
+
+def test_patched_file_that_does_not_compile(workplace: Workplace) -> None:
+    after = edited(workplace, "torch/hub.py", ("hub = 1\n", "hub = 1\nhub = = 2\n"))
+    (problem,) = check.compiles(after)
+    assert problem.startswith("torch/hub.py, line 2: ")
+    assert check.steps_are_unchanged(after) == []
+
+
+@pytest.mark.parametrize("source", ["def x(:\n", "try:\n    x\nexcept* E:\n    y\n"])
+def test_overlay_that_does_not_compile(workplace: Workplace, source: str) -> None:
+    write(workplace.overlay, {"torch/optim/_names/bad.py": source})
+    (problem,) = check.compiles(subject(workplace))
+    assert problem.startswith("torch/optim/_names/bad.py, line ")
+
+
+class TestCommand:
+    """``python -m tools check`` as a whole."""
+
+    @pytest.fixture
+    def wheel(
+        self, workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> str:
+        # The command works on the repository it lies in.
+        for function in (series.patches, series.overlay_files, check.Subject.__init__):
+            defaults = tuple(
+                {
+                    layout.PATCHES: workplace.patches,
+                    layout.OVERLAY: workplace.overlay,
+                }.get(value, value)
+                for value in function.__defaults__ or ()
+            )
+            monkeypatch.setattr(function, "__defaults__", defaults)
+        return str(write_wheel(tmp_path))
+
+    def test_passes(self, wheel: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert command_line.main(["check", "--base", wheel]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [line[:6] for line in lines[:-1]] == ["ok    "] * 7
+        assert lines[-1].startswith(
+            "2 patches and 1 overlay file on PyTorch 2.13.0: all well, in "
+        )
+
+    def test_fails(
+        self, workplace: Workplace, wheel: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        edited(workplace, "torch/optim/adam.py", ("lr=0.1", "lr=0.2"))
+        assert command_line.main(["check", "--base", wheel]) == 1
+        out = capsys.readouterr().out
+        assert (
+            "FAIL  no function that computes a step is changed\n"
+            "      The series changes _single_tensor_adam in torch/optim/adam.py.\n"
+        ) in out
+        assert "1 of 7 checks failed" in out
+
+    def test_error_is_one_message(
+        self, wheel: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert command_line.main(["check", "--release", "2.12.0"]) == 1
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert captured.err == (
+            "error: Only PyTorch 2.13.0 is found by itself; name a wheel of 2.12.0 with "
+            "--base, or a checkout with --checkout.\n"
+        )

@@ -1,0 +1,271 @@
+"""Tests of tools.series: the order file, and applying to a plain folder."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from small_torch import SOURCES, Workplace, write
+
+from tools import series
+from tools.errors import ToolError
+
+
+@pytest.fixture
+def patches(template: Workplace) -> list[series.Patch]:
+    return series.patches(root=template.patches)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write(tmp_path / "plain", SOURCES)
+    return tmp_path / "plain"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        file.relative_to(folder).as_posix(): file.read_bytes()
+        for file in folder.rglob("*")
+        if file.is_file()
+    }
+
+
+def write_order(root: Path, order: str, *names: str) -> None:
+    write(root, {"series": order, **dict.fromkeys(names, "diff --git a/x b/x\n")})
+
+
+def names(patches: list[series.Patch]) -> list[str]:
+    return [patch.name for patch in patches]
+
+
+def test_patches_are_in_the_order_of_the_file(tmp_path: Path) -> None:
+    order = "# A comment.\n\n0002-b.patch # its reason\n  0001-a.patch\n"
+    write_order(tmp_path, order, "0001-a.patch", "0002-b.patch")
+    assert names(series.patches(root=tmp_path)) == ["0002-b.patch", "0001-a.patch"]
+
+
+def test_a_release_has_its_own_variants(tmp_path: Path) -> None:
+    write_order(tmp_path, "a.patch\nb.patch\n", "a.patch", "b.patch", "2.12.0/b.patch")
+    paths = [patch.path for patch in series.patches("2.12.0", tmp_path)]
+    assert paths == [tmp_path / "a.patch", tmp_path / "2.12.0" / "b.patch"]
+    paths = [patch.path for patch in series.patches(root=tmp_path)]
+    assert paths == [tmp_path / "a.patch", tmp_path / "b.patch"]
+
+
+@pytest.mark.parametrize(
+    ("order", "files", "message"),
+    [
+        ("a.patch\nb.patch\n", ["a.patch"], r"lists b\.patch, but there is no file"),
+        ("a.patch\n", ["a.patch", "b.patch"], r"b\.patch is not listed"),
+        (
+            "a.patch\n",
+            ["a.patch", "2.12.0/b.patch"],
+            r"2\.12\.0.b\.patch is not listed",
+        ),
+        ("a.patch\na.patch\n", ["a.patch"], r"lists a\.patch twice"),
+        ("a.patch\n../b.patch\n", ["a.patch"], r"Line 2 of .* is '\.\./b\.patch'"),
+        ("a.txt\n", [], r"Line 1 of .* is 'a\.txt'"),
+    ],
+)
+def test_bad_order_file(
+    tmp_path: Path, order: str, files: list[str], message: str
+) -> None:
+    write_order(tmp_path, order, *files)
+    with pytest.raises(ToolError, match=message):
+        series.patches(root=tmp_path)
+
+
+def test_missing_order_file(tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match=r"The order file .*series is missing"):
+        series.patches(root=tmp_path)
+
+
+def test_touched_files(patches: list[series.Patch]) -> None:
+    expected = ["torch/optim/adam.py", "torch/optim/optimizer.py"]
+    assert series.touched_files(patches) == expected
+
+
+def test_patch_without_a_diff(tmp_path: Path) -> None:
+    write(tmp_path, {"a.patch": "Subject: nothing\n"})
+    with pytest.raises(ToolError, match=r"a\.patch changes no file"):
+        series.touched_files([series.Patch("a.patch", tmp_path / "a.patch")])
+
+
+def test_base_blobs_are_those_before_the_first_patch(
+    patches: list[series.Patch], folder: Path
+) -> None:
+    for path, blob in series.base_blobs(patches).items():
+        done = subprocess.run(
+            ["git", "hash-object", folder / path], capture_output=True, text=True
+        )
+        assert done.stdout.strip() == blob
+
+
+def test_apply_and_reverse(
+    patches: list[series.Patch], folder: Path, template: Workplace
+) -> None:
+    series.apply(patches, folder)
+    for path in SOURCES:
+        assert (folder / path).read_bytes() == (template.tree / path).read_bytes()
+    series.reverse(patches, folder)
+    assert contents(folder) == SOURCES
+
+
+def test_file_that_is_changed_and_then_removed(
+    patches: list[series.Patch], folder: Path, tmp_path: Path, template: Workplace
+) -> None:
+    path = "torch/optim/adam.py"
+    lines = (template.tree / path).read_text().splitlines()
+    diff = f"diff --git a/{path} b/{path}\ndeleted file mode 100644\n--- a/{path}\n"
+    diff += f"+++ /dev/null\n@@ -1,{len(lines)} +0,0 @@\n"
+    write(tmp_path, {"c.patch": diff + "".join(f"-{line}\n" for line in lines)})
+    removal = [*patches, series.Patch("c.patch", tmp_path / "c.patch")]
+    series.apply(removal, folder)
+    assert not (folder / path).exists()
+    series.reverse(removal, folder)
+    assert contents(folder) == SOURCES
+
+
+def test_an_enclosing_repository_plays_no_part(
+    patches: list[series.Patch],
+    folder: Path,
+    template: Workplace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    subprocess.run(["git", "init", "-q", folder.parent], check=True)
+    subprocess.run(
+        ["git", "config", "core.autocrlf", "true"], cwd=folder.parent, check=True
+    )
+    monkeypatch.setenv("GIT_DIR", str(template.tree / ".git"))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(folder / "index"))
+    series.apply(patches, folder)
+    assert b"by name" in (folder / "torch/optim/adam.py").read_bytes()
+
+
+def test_the_user_s_configuration_plays_no_part(
+    patches: list[series.Patch],
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Blanks at the end of a context line would be an error, and be repaired.
+    config = "[apply]\n whitespace = fix\n ignoreWhitespace = change\n"
+    config += "[core]\n autocrlf = true\n whitespace = trailing-space,tab-in-indent\n"
+    write(tmp_path, {"home/.gitconfig": config})
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "home" / ".gitconfig"))
+    write(folder, {"torch/blanks.py": "a = 1\nb = 2\n"})
+    diff = (
+        "diff --git a/torch/blanks.py b/torch/blanks.py\n--- a/torch/blanks.py\n"
+        "+++ b/torch/blanks.py\n@@ -1,2 +1,3 @@\n a = 1\n+c = 3  \n b = 2\n"
+    )
+    write(tmp_path, {"blanks.patch": diff})
+    own = series.Patch("blanks.patch", tmp_path / "blanks.patch")
+    series.apply([*patches, own], folder)
+    assert (folder / "torch/blanks.py").read_bytes() == b"a = 1\nc = 3  \nb = 2\n"
+
+
+def test_rejected_hunk_is_named_and_nothing_changes(
+    patches: list[series.Patch], folder: Path
+) -> None:
+    file = folder / "torch/optim/optimizer.py"
+    file.write_bytes(file.read_bytes().replace(b"line_49 = 49", b"line_49 = 0"))
+    before = contents(folder)
+    message = (
+        r"Patch 0002-Name-the-second\.patch does not apply: hunk 1 of "
+        r"torch/optim/optimizer\.py found no place"
+    )
+    with pytest.raises(ToolError, match=message):
+        series.apply(patches, folder)
+    assert contents(folder) == before
+
+
+def test_number_of_the_rejected_hunk(tmp_path: Path, folder: Path) -> None:
+    diff = (
+        "diff --git a/torch/optim/optimizer.py b/torch/optim/optimizer.py\n"
+        "--- a/torch/optim/optimizer.py\n+++ b/torch/optim/optimizer.py\n"
+        "@@ -1,2 +1,3 @@\n line_1 = 1\n+x = 1\n line_2 = 2\n"
+        "@@ -20,2 +21,3 @@\n line_20 = 20\n+x = 2\n line_0 = 0\n"
+    )
+    write(tmp_path, {"a.patch": diff})
+    with pytest.raises(ToolError, match=r"hunk 2 of torch/optim/optimizer\.py"):
+        series.apply([series.Patch("a.patch", tmp_path / "a.patch")], folder)
+
+
+def test_missing_file_is_named(patches: list[series.Patch], folder: Path) -> None:
+    (folder / "torch/optim/optimizer.py").unlink()
+    before = contents(folder)
+    message = (
+        r"0001.*\.patch does not apply: there is no file torch/optim/optimizer\.py"
+    )
+    with pytest.raises(ToolError, match=message):
+        series.apply(patches, folder)
+    assert contents(folder) == before
+
+
+def test_applied_twice(patches: list[series.Patch], folder: Path) -> None:
+    series.apply(patches, folder)
+    before = contents(folder)
+    with pytest.raises(ToolError, match="already applied"):
+        series.apply(patches, folder)
+    assert contents(folder) == before
+
+
+def test_reversed_without_being_applied(
+    patches: list[series.Patch], folder: Path
+) -> None:
+    with pytest.raises(ToolError, match="are not applied"):
+        series.reverse(patches, folder)
+    assert contents(folder) == SOURCES
+
+
+def test_rejected_reversal_is_named(patches: list[series.Patch], folder: Path) -> None:
+    series.apply(patches, folder)
+    file = folder / "torch/optim/optimizer.py"
+    file.write_bytes(file.read_bytes().replace(b"line_49 = 49", b"line_49 = 0"))
+    message = r"Patch 0002.*\.patch cannot be taken back: hunk 1 of .*optimizer\.py"
+    with pytest.raises(ToolError, match=message):
+        series.reverse(patches, folder)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a script stands in for git")
+def test_interrupted_writing_is_undone(
+    patches: list[series.Patch],
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # A git that writes half of a file, creates another and runs out of space.
+    script = "#!/bin/sh\nprintf half > torch/optim/adam.py\n"
+    script += "rm -f torch/optim/optimizer.py\nexit 128\n"
+    write(tmp_path, {"bin/git": script})
+    (tmp_path / "bin/git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    with pytest.raises(ToolError):
+        series.apply(patches, folder)
+    assert contents(folder) == SOURCES
+
+
+def test_no_git(
+    patches: list[series.Patch],
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ToolError, match="git was not found on PATH"):
+        series.apply(patches, folder)
+
+
+def test_overlay_files(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {"torch/optim/_names/x.py": "", "torch/optim/__pycache__/x.pyc": ""},
+    )
+    expected = {"torch/optim/_names/x.py": tmp_path / "torch/optim/_names/x.py"}
+    assert series.overlay_files(tmp_path) == expected
+
+
+def test_missing_overlay(tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match=r"The overlay folder .* does not exist"):
+        series.overlay_files(tmp_path / "nowhere")

@@ -1,0 +1,588 @@
+"""Tests of tools.tree and tools.export: commits from the series, and back."""
+
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+from small_torch import OVERLAY, SOURCES, Workplace, write, write_wheel
+
+from tools import export, series, tree
+from tools.errors import ToolError
+
+
+# What a developer may have in ~/.gitconfig, each able to change a patch's bytes.
+HOSTILE = """\
+[user]
+ name = Somebody Else
+ email = somebody@else.invalid
+[core]
+ autocrlf = true
+ abbrev = 5
+ hooksPath = {home}/hooks
+ quotePath = true
+[commit]
+ gpgSign = true
+ template = {home}/nowhere
+[gpg]
+ program = false
+[diff]
+ noprefix = true
+ mnemonicPrefix = true
+ algorithm = patience
+ context = 0
+ interHunkContext = 9
+ external = false
+ renames = copies
+ orderFile = {home}/order
+ relative = true
+[format]
+ signature = a signature
+ subjectPrefix = OTHER
+ numbered = true
+ attach = true
+ thread = deep
+ from = true
+ headers = "X-Other: header\\n"
+ suffix = .txt
+ coverLetter = true
+ signOff = true
+ useAutoBase = true
+ noprefix = true
+[am]
+ threeWay = true
+ messageid = true
+ keepcr = false
+[mailinfo]
+ scissors = true
+[apply]
+ whitespace = error
+[rebase]
+ autoSquash = false
+ autoStash = true
+[log]
+ date = relative
+ showSignature = true
+[i18n]
+ commitEncoding = latin1
+ logOutputEncoding = latin1
+[init]
+ defaultBranch = other
+ defaultObjectFormat = sha256
+ templateDir = {home}/template
+[status]
+ showUntrackedFiles = no
+"""
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Workplace:
+    return Workplace(tmp_path / "work")
+
+
+def log(workplace: Workplace, form: str = "%s") -> list[str]:
+    return workplace.git("log", "--reverse", f"--format={form}").splitlines()
+
+
+def head(workplace: Workplace) -> str:
+    return workplace.git("rev-parse", "HEAD").strip()
+
+
+class TestSources:
+    def test_wheel(self, tmp_path: Path) -> None:
+        assert tree.wheel_sources(write_wheel(tmp_path)) == SOURCES
+
+    def test_lines_of_a_wheel_for_windows(self, tmp_path: Path) -> None:
+        windows = {p: c.replace(b"\n", b"\r\n") for p, c in SOURCES.items()}
+        assert tree.wheel_sources(write_wheel(tmp_path, sources=windows)) == SOURCES
+
+    @pytest.mark.parametrize(
+        ("version", "message"),
+        [
+            ("2.12.0", "is torch 2.12.0, but PyTorch 2.13.0 is wanted"),
+            ("2.13.0+cpu.named", "is patched already"),
+        ],
+    )
+    def test_other_wheel(self, tmp_path: Path, version: str, message: str) -> None:
+        with pytest.raises(ToolError, match=message):
+            tree.wheel_sources(write_wheel(tmp_path, version))
+
+    def test_wheel_of_something_else(self, tmp_path: Path) -> None:
+        with zipfile.ZipFile(tmp_path / "other.whl", "w") as archive:
+            archive.writestr("other-1.0.dist-info/METADATA", "")
+        with pytest.raises(ToolError, match="is not a wheel of torch"):
+            tree.wheel_sources(tmp_path / "other.whl")
+
+    def test_wheel_without_optimizers(self, tmp_path: Path) -> None:
+        sources = {"torch/__init__.py": b""}
+        with pytest.raises(ToolError, match=r"no torch/optim/optimizer\.py"):
+            tree.wheel_sources(write_wheel(tmp_path, sources=sources))
+
+    def test_torn_wheel(self, tmp_path: Path) -> None:
+        wheel = write_wheel(tmp_path)
+        wheel.write_bytes(wheel.read_bytes()[:-100])
+        with pytest.raises(ToolError, match="cannot be read"):
+            tree.wheel_sources(wheel)
+
+    def test_checkout(self, tmp_path: Path) -> None:
+        checkout = tmp_path / "pytorch"
+        tests = {"test/test_optim.py": b"test = 1\n"}
+        kernel = {"torch/csrc/adam.cpp": b"", "setup.py": b""}
+        write(checkout, {**SOURCES, **tests, **kernel})
+        for command in (
+            ["init", "-q"],
+            ["add", "."],
+            ["-c", "user.name=a", "-c", "user.email=b", "commit", "-q", "-m", "c"],
+        ):
+            subprocess.run(["git", *command], cwd=checkout, check=True)
+        write(checkout, {"torch/hub.py": "changed = 1\n"})
+        assert tree.checkout_sources(checkout) == {**SOURCES, **tests}
+
+    def test_folder_that_is_no_checkout(self, tmp_path: Path) -> None:
+        # Not even when a repository encloses it.
+        subprocess.run(["git", "init", "-q", tmp_path], check=True)
+        write(tmp_path, {"inside/file": ""})
+        with pytest.raises(ToolError, match="not a git repository"):
+            tree.checkout_sources(tmp_path / "inside")
+
+    def test_missing_checkout(self, tmp_path: Path) -> None:
+        with pytest.raises(ToolError, match="does not exist"):
+            tree.checkout_sources(tmp_path / "nowhere")
+
+
+class TestMaterialize:
+    def test_commits(self, workplace: Workplace) -> None:
+        workplace.materialize()
+        assert log(workplace) == [
+            "PyTorch 2.13.0",
+            "Overlay: the new modules",
+            "Name the first",
+            "Name the second",
+        ]
+        assert workplace.git("branch", "--show-current") == "optim-names\n"
+        assert workplace.git("log", "-1", "--format=%s", "tags/base").strip() == (
+            "PyTorch 2.13.0"
+        )
+        assert workplace.git("status", "--porcelain") == ""
+        assert set(log(workplace, "%an <%ae> %cn <%ce>")) == {
+            f"{tree.AUTHOR} <{tree.EMAIL}> {tree.AUTHOR} <{tree.EMAIL}>"
+        }
+        for path, content in OVERLAY.items():
+            assert (workplace.tree / path).read_text() == content
+
+    def test_message_and_date_are_kept(self, workplace: Workplace) -> None:
+        before = log(workplace, "%ad %B")
+        workplace.materialize()
+        assert log(workplace, "%ad %B") == before
+        assert log(workplace, "%ad") == log(workplace, "%cd")
+
+    def test_same_series_same_commits(self, workplace: Workplace) -> None:
+        workplace.materialize()
+        first = head(workplace)
+        workplace.materialize()
+        assert head(workplace) == first
+
+    def test_without_patches(self, empty: Workplace) -> None:
+        assert empty.materialize() == []
+        assert len(log(empty)) == 2
+
+    def test_patch_that_does_not_apply(self, workplace: Workplace) -> None:
+        sources = dict(SOURCES)
+        path = "torch/optim/optimizer.py"
+        sources[path] = sources[path].replace(b"line_49 = 49", b"line_49 = 0")
+        message = (
+            r"Patch 0002-Name-the-second\.patch does not apply: hunk 1 of "
+            r"torch/optim/optimizer\.py found no place.*git am --continue"
+        )
+        with pytest.raises(ToolError, match=message):
+            workplace.materialize(sources)
+        assert log(workplace)[-1] == "Name the first"
+        assert workplace.git("status", "--porcelain") == ""
+        with pytest.raises(ToolError, match="is in the middle of 'git am'"):
+            workplace.export()
+        with pytest.raises(ToolError, match="is in the middle of 'git am'"):
+            workplace.materialize()
+        # As the message says: repair what was rejected, and go on.
+        workplace.edit(path, "line_50 = 50", "line_50 = 'fifty'")
+        workplace.edit("torch/optim/adam.py", "step(self)", "step(self, named=0)")
+        workplace.git("add", "-A")
+        workplace.git("am", "--continue")
+        assert log(workplace)[-1] == "Name the second"
+        assert any(path.name.startswith("0002") for path in workplace.export())
+
+    def test_file_that_only_a_checkout_has(self, workplace: Workplace) -> None:
+        sources = {**SOURCES, "test/test_optim.py": b"test = 1\n"}
+        workplace.materialize(sources)
+        workplace.edit("test/test_optim.py", "1", "2")
+        workplace.commit("Test it\n\nIt was not.")
+        workplace.export()
+        with pytest.raises(ToolError, match=r"test/test_optim\.py, which no wheel"):
+            workplace.materialize()
+        workplace.materialize(sources)
+
+    def test_overlay_over_a_file_of_pytorch(self, workplace: Workplace) -> None:
+        write(workplace.overlay, {"torch/hub.py": "hub = 2\n"})
+        with pytest.raises(ToolError, match=r"holds torch/hub\.py, which PyTorch has"):
+            workplace.materialize()
+
+    def test_uncommitted_change_is_kept(self, workplace: Workplace) -> None:
+        workplace.edit("torch/hub.py", "1", "2")
+        with pytest.raises(ToolError, match=r"uncommitted changes \(torch/hub\.py\)"):
+            workplace.materialize()
+        assert (workplace.tree / "torch/hub.py").read_text() == "hub = 2\n"
+
+    def test_untracked_file_is_kept(self, workplace: Workplace) -> None:
+        write(workplace.tree, {"torch/new.py": ""})
+        with pytest.raises(ToolError, match=r"uncommitted changes \(torch/new\.py\)"):
+            workplace.materialize()
+
+    def test_commit_is_kept_until_exported(self, workplace: Workplace) -> None:
+        workplace.edit("torch/hub.py", "1", "2")
+        workplace.commit("Name the third\n\nWhy not.")
+        before = head(workplace)
+        with pytest.raises(ToolError, match=r"1 commit that was not exported.*--force"):
+            workplace.materialize()
+        assert head(workplace) == before
+        workplace.export()
+        assert len(workplace.materialize()) == 3
+
+    @pytest.mark.parametrize("place", ["branch", "stash"])
+    def test_work_elsewhere_in_the_tree_is_kept(
+        self, workplace: Workplace, place: str
+    ) -> None:
+        workplace.edit("torch/hub.py", "1", "2")
+        if place == "branch":
+            workplace.git("checkout", "-q", "-b", "other")
+            workplace.commit("Another")
+            workplace.git("checkout", "-q", "optim-names")
+        else:
+            workplace.git("stash")
+        with pytest.raises(ToolError, match="not exported"):
+            workplace.materialize()
+
+    def test_force(self, workplace: Workplace) -> None:
+        workplace.edit("torch/hub.py", "1", "2")
+        workplace.materialize(force=True)
+        assert (workplace.tree / "torch/hub.py").read_text() == "hub = 1\n"
+
+    def test_foreign_folder_is_kept_even_by_force(self, empty: Workplace) -> None:
+        write(empty.tree, {"precious": "1"})
+        for force in (False, True):
+            with pytest.raises(ToolError, match="was not made by this command"):
+                empty.materialize(force=force)
+        subprocess.run(["git", "init", "-q", empty.tree], check=True)
+        with pytest.raises(ToolError, match="was not made by this command"):
+            empty.materialize(force=True)
+        assert (empty.tree / "precious").exists()
+
+    def test_failure_keeps_the_old_tree(self, workplace: Workplace) -> None:
+        before = head(workplace)
+        with pytest.raises(ToolError, match="invalid path"):
+            workplace.materialize({**SOURCES, "torch/../../escape.py": b""})
+        assert head(workplace) == before
+        assert [path.name for path in workplace.tree.parent.iterdir()] == ["tree"]
+
+
+class TestExport:
+    def test_files(self, workplace: Workplace) -> None:
+        assert sorted(workplace.written()) == [
+            "patches/0001-Name-the-first.patch",
+            "patches/0002-Name-the-second.patch",
+            "patches/series",
+            "torch_overlay/torch/optim/_names/__init__.py",
+        ]
+        assert workplace.written()["patches/series"].decode() == (
+            "# The order.\n\n0001-Name-the-first.patch\n0002-Name-the-second.patch\n"
+        )
+
+    def test_form_of_a_patch(self, workplace: Workplace) -> None:
+        patch = (workplace.patches / "0001-Name-the-first.patch").read_text()
+        head, _, diff = patch.partition("diff --git ")
+        lines = head.splitlines()
+        assert lines[0] == f"From {'0' * 40} Mon Sep 17 00:00:00 2001"
+        assert lines[1] == f"From: {tree.AUTHOR} <{tree.EMAIL}>"
+        assert lines[2].startswith("Date: ")
+        assert lines[3:] == [
+            "Subject: [PATCH] Name the first",
+            "",
+            "It had no name.",
+            "",
+        ]
+        assert diff.startswith("a/torch/optim/adam.py b/torch/optim/adam.py\nindex ")
+        assert diff.endswith(" line_8 = 8\n")
+
+    def test_twice_gives_the_same_bytes(self, workplace: Workplace) -> None:
+        before = workplace.written()
+        assert workplace.export() == []
+        workplace.materialize()
+        assert workplace.export() == []
+        assert workplace.written() == before
+
+    def test_configuration_changes_nothing(
+        self, workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        home = tmp_path / "home"
+        monkeypatch.setenv("HOME", str(home))
+        monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(home / ".gitconfig"))
+        write(home, {".gitconfig": HOSTILE.format(home=home), "hooks/pre-commit": "#!"})
+        monkeypatch.setenv("GIT_AUTHOR_NAME", "Somebody Else")
+        monkeypatch.setenv("GIT_COMMITTER_DATE", "2001-01-01T00:00:00")
+        monkeypatch.setenv("GIT_EXTERNAL_DIFF", "false")
+        monkeypatch.setenv("GIT_DIR", str(home))
+        before = workplace.written()
+        workplace.materialize()
+        assert workplace.export() == []
+        assert workplace.written() == before
+
+    def test_configuration_of_the_tree_changes_nothing(
+        self, workplace: Workplace
+    ) -> None:
+        before = workplace.written()
+        for name, value in {
+            "diff.noprefix": "true",
+            "diff.mnemonicPrefix": "true",
+            "diff.algorithm": "patience",
+            "diff.context": "0",
+            "diff.external": "false",
+            "core.abbrev": "5",
+            "format.signature": "a signature",
+            "format.subjectPrefix": "OTHER",
+            "format.attach": "true",
+            "format.from": "true",
+            "format.headers": "X-Other: header\n",
+            "format.numbered": "true",
+            "format.suffix": ".txt",
+            "format.thread": "deep",
+        }.items():
+            workplace.git("config", name, value)
+        assert workplace.export() == []
+        assert workplace.written() == before
+
+    def test_fixup_workflow(self, workplace: Workplace) -> None:
+        before = workplace.written()
+        first = workplace.git("log", "--format=%h", "--grep=the first").strip()
+        workplace.edit("torch/optim/adam.py", "by name", "by its name")
+        write(workplace.tree, {"torch/optim/_names/keys.py": "key = 1\n"})
+        workplace.git("add", "-A")
+        workplace.git("commit", "-q", f"--fixup={first}")
+        with pytest.raises(ToolError, match="fixup! Name the first' is not folded in"):
+            workplace.export()
+        assert workplace.written() == before
+        workplace.git("rebase", "-q", "-i", "--autosquash", "tags/base")
+        changed = {path.name for path in workplace.export()}
+        assert changed == {
+            "0001-Name-the-first.patch",
+            "0002-Name-the-second.patch",  # its index line
+            "keys.py",
+        }
+        assert (
+            b"by its name" in workplace.written()["patches/0001-Name-the-first.patch"]
+        )
+        workplace.materialize()
+        assert workplace.export() == []
+
+    @pytest.mark.parametrize("subject", ["fixup! x", "squash! x", "amend! x"])
+    def test_commit_to_be_folded_in(self, workplace: Workplace, subject: str) -> None:
+        workplace.commit(subject, "--allow-empty")
+        with pytest.raises(ToolError, match=f"'{subject}' is not folded in yet"):
+            workplace.export()
+
+    def test_uncommitted_changes(self, workplace: Workplace) -> None:
+        workplace.edit("torch/hub.py", "1", "2")
+        with pytest.raises(ToolError, match=r"uncommitted changes \(torch/hub\.py\)"):
+            workplace.export()
+
+    def test_other_author(self, workplace: Workplace) -> None:
+        workplace.edit("torch/hub.py", "1", "2")
+        workplace.commit("Third", "--author=A Person <a@person.invalid>")
+        with pytest.raises(
+            ToolError, match=r"'Third' is by A Person <a@person.invalid>"
+        ):
+            workplace.export()
+
+    def test_merge(self, workplace: Workplace) -> None:
+        workplace.git("checkout", "-q", "-b", "side", "HEAD~1")
+        workplace.edit("torch/hub.py", "1", "2")
+        workplace.commit("Side")
+        workplace.git("checkout", "-q", "optim-names")
+        workplace.git("merge", "-q", "side", "-m", "Merge")
+        with pytest.raises(ToolError, match="'Merge' is a merge"):
+            workplace.export()
+
+    def test_history_without_the_base(self, workplace: Workplace) -> None:
+        workplace.git("checkout", "-q", "--orphan", "other")
+        workplace.commit("Orphan")
+        with pytest.raises(ToolError, match="does not descend from the tag base"):
+            workplace.export()
+
+    def test_no_tree(self, empty: Workplace) -> None:
+        with pytest.raises(ToolError, match="is not a materialized tree"):
+            empty.export()
+
+    def test_new_files_go_to_the_overlay(self, workplace: Workplace) -> None:
+        write(workplace.tree, {"torch/optim/_names/keys.py": "key = 1\n"})
+        workplace.edit("torch/optim/_names/__init__.py", "names = 1", "names = 2")
+        workplace.edit("torch/hub.py", "1", "2")
+        workplace.commit("Name the third\n\nIn base and overlay.")
+        workplace.edit("torch/optim/_names/keys.py", "1", "2")
+        workplace.commit("Only the overlay")
+        workplace.export()
+        written = workplace.written()
+        folder = "torch_overlay/torch/optim/_names"
+        assert written[f"{folder}/keys.py"] == b"key = 2\n"
+        assert written[f"{folder}/__init__.py"] == b"names = 2\n"
+        third = written["patches/0003-Name-the-third.patch"]
+        assert third.count(b"diff --git") == 1
+        assert b"torch/hub.py" in third
+        assert not any("Only-the-overlay" in name for name in written)
+
+    def test_stale_files_are_removed(self, workplace: Workplace) -> None:
+        workplace.git("reset", "-q", "--hard", "HEAD~1")
+        workplace.git("rm", "-q", "torch/optim/_names/__init__.py")
+        workplace.commit("Without the overlay")
+        changed = workplace.export()
+        assert sorted(workplace.written()) == [
+            "patches/0001-Name-the-first.patch",
+            "patches/series",
+        ]
+        assert workplace.patches / "0002-Name-the-second.patch" in changed
+        assert not (workplace.overlay / "torch").exists()
+
+    def test_renamed_file_of_pytorch_is_no_rename(self, workplace: Workplace) -> None:
+        workplace.git("mv", "torch/hub.py", "torch/center.py")
+        workplace.commit("Move\n\nWhy not.")
+        workplace.export()
+        written = workplace.written()
+        assert written["torch_overlay/torch/center.py"] == SOURCES["torch/hub.py"]
+        assert b"deleted file" in written["patches/0003-Move.patch"]
+        assert b"rename" not in written["patches/0003-Move.patch"]
+        workplace.materialize()
+        assert workplace.export() == []
+
+    def test_words_in_brackets_stay_in_the_subject(self, workplace: Workplace) -> None:
+        workplace.edit("torch/hub.py", "1", "2")
+        workplace.commit("[optim] Name the third\n\nWhy not.")
+        workplace.export()
+        workplace.materialize()
+        assert log(workplace)[-1] == "[optim] Name the third"
+        assert workplace.export() == []
+
+    def test_comments_of_the_order_file_are_kept(self, workplace: Workplace) -> None:
+        order = workplace.patches / "series"
+        order.write_text(
+            "# Header.\n\n# Not needed upstream.\n0001-Name-the-first.patch\n"
+            "0002-Name-the-second.patch  # forwarded\n# The end.\n"
+        )
+        assert workplace.export() == []
+
+    def test_order_file_with_renumbered_patches(self) -> None:
+        before = (
+            b"# Header.\n\n# Not needed upstream.\n0001-a.patch\n"
+            b"0002-b.patch  # forwarded\n0003-c.patch # gone\n# The end.\n"
+        )
+        after = export.ordered(
+            before, ["0001-new.patch", "0002-a.patch", "0003-b.patch"]
+        )
+        assert after.decode() == (
+            "# Header.\n\n0001-new.patch\n# Not needed upstream.\n0002-a.patch\n"
+            "0003-b.patch  # forwarded\n# The end.\n"
+        )
+
+    @pytest.mark.parametrize("header", ["# Header.\n", "# Header.\n\n", ""])
+    @pytest.mark.parametrize("old", ["", "0001-b.patch\n"])
+    def test_header_of_the_order_file_stays_first(self, header: str, old: str) -> None:
+        after = export.ordered((header + old).encode(), ["0001-a.patch"])
+        assert after.decode() == f"{header}0001-a.patch\n"
+
+    def test_failed_writing_changes_nothing(
+        self, workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = workplace.written()
+        workplace.edit("torch/hub.py", "1", "2")
+        workplace.edit("torch/optim/_names/__init__.py", "1", "2")
+        workplace.commit("Name the third\n\nWhy not.")
+        calls = []
+
+        def replace(source: str, target: str) -> None:
+            calls.append(target)
+            if len(calls) == 2:
+                raise OSError(28, "No space left on device")
+            Path(source).rename(target)
+
+        monkeypatch.setattr("tools.files.os.replace", replace)
+        with pytest.raises(ToolError, match=r"No space left.* It is as it was"):
+            workplace.export()
+        assert len(calls) == 2
+        assert workplace.written() == before
+        monkeypatch.undo()
+        assert len(workplace.export()) == 3
+
+
+class TestRelease:
+    """Variants of patches for a release other than the base release."""
+
+    OTHER = "2.12.0"
+
+    @pytest.fixture
+    def sources(self) -> dict[str, bytes]:
+        """The same, but for a line far from all hunks and one beside a hunk."""
+        path = "torch/optim/optimizer.py"
+        changed = SOURCES[path].replace(b"line_30 = 30\n", b"")
+        return {**SOURCES, path: changed.replace(b"line_49 = 49", b"line_49 = 0")}
+
+    @pytest.fixture
+    def other(self, workplace: Workplace, sources: dict[str, bytes]) -> Workplace:
+        with pytest.raises(ToolError, match="0002-Name-the-second"):
+            workplace.materialize(sources, release=self.OTHER)
+        workplace.edit("torch/optim/optimizer.py", "line_50 = 50", "line_50 = 'fifty'")
+        workplace.edit("torch/optim/adam.py", "step(self)", "step(self, named=0)")
+        workplace.git("add", "-A")
+        workplace.git("am", "--continue")
+        return workplace
+
+    def test_only_what_differs_is_written(
+        self, other: Workplace, sources: dict[str, bytes]
+    ) -> None:
+        before = other.written()
+        variant = other.patches / self.OTHER / "0002-Name-the-second.patch"
+        assert other.export(self.OTHER) == [variant]
+        after = other.written()
+        del after[f"patches/{self.OTHER}/0002-Name-the-second.patch"]
+        assert after == before
+        assert other.materialize(sources, release=self.OTHER)[1].path == variant
+        assert other.export() == []
+
+    def test_variant_that_became_common_is_removed(self, other: Workplace) -> None:
+        other.export()
+        variant = other.patches / self.OTHER / "0002-Name-the-second.patch"
+        variant.write_bytes((other.patches / variant.name).read_bytes())
+        other.materialize(release=self.OTHER)
+        assert other.export() == [variant]
+        assert not variant.parent.exists()
+
+    def test_tree_of_another_release(self, workplace: Workplace) -> None:
+        with pytest.raises(ToolError, match=r"was made for PyTorch 2\.13\.0, not 2\.1"):
+            workplace.export(self.OTHER)
+
+    def test_overlay_is_common(self, other: Workplace) -> None:
+        other.edit("torch/optim/_names/__init__.py", "1", "2")
+        other.commit("Change the overlay")
+        with pytest.raises(ToolError, match=r"overlay file .* would change"):
+            other.export()
+
+    def test_series_is_common(self, other: Workplace) -> None:
+        before = other.written()
+        other.edit("torch/hub.py", "1", "2")
+        other.commit("Name the third\n\nWhy not.")
+        with pytest.raises(ToolError, match=r"other patches here .0003-Name-the-third"):
+            other.export()
+        assert other.written() == before
+
+
+def test_series_of_a_tree_applies_to_a_plain_folder(
+    workplace: Workplace, tmp_path: Path
+) -> None:
+    write(tmp_path / "plain", SOURCES)
+    series.apply(series.patches(root=workplace.patches), tmp_path / "plain")
+    content = (tmp_path / "plain/torch/optim/adam.py").read_text()
+    assert content == (workplace.tree / "torch/optim/adam.py").read_text()

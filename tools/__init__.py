@@ -1,0 +1,18 @@
+"""Lay the series of patches and the overlay over a PyTorch release.
+
+One module, one concept:
+
+* :mod:`tools.layout`: where things are in this repository;
+* :mod:`tools.errors`: the errors that a command reports to its user;
+* :mod:`tools.base`: the base release, found or downloaded;
+* :mod:`tools.series`: the patches, in order, and how they are applied;
+* :mod:`tools.archive`: a zip file, copied without unpacking it;
+* :mod:`tools.wheel`: a patched wheel from an official one;
+* :mod:`tools.source`: a patched wheel from a source checkout;
+* :mod:`tools.backend`: the hooks that ``pip`` calls;
+* :mod:`tools.tree`: the series as commits, to work on it;
+* :mod:`tools.export`: the commits as a series again;
+* :mod:`tools.view`: an importable torch without building a wheel;
+* :mod:`tools.check`: what must hold for every series;
+* :mod:`tools.git`, :mod:`tools.files`, :mod:`tools.progress`: what they share.
+"""

@@ -1,0 +1,285 @@
+"""The command line: ``python -m tools``."""
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from tools import base, check, export, layout, series, source, tree, view, wheel
+from tools.base import BASE_RELEASE
+from tools.errors import ToolError
+
+
+_EXAMPLES = f"""\
+examples:
+  python -m tools materialize          PyTorch {BASE_RELEASE} and the series in build/tree
+  python -m tools materialize --checkout ~/pytorch
+                                       the same on a checkout of PyTorch
+  python -m tools test -k adam         run test/test_optim.py on the tree
+  python -m tools python train.py      run a script on the tree
+  python -m tools export               the commits back to patches/ and torch_overlay/
+  python -m tools check                what must hold before the series is sent
+  python -m tools wheel                a patched wheel in dist/
+
+to change a patch:
+  python -m tools materialize
+  cd build/tree                        edit, then
+  git commit -a --fixup=COMMIT         COMMIT is the patch's; 'git log' shows it
+  git rebase -i --autosquash tags/base
+  cd ../.. && python -m tools export
+
+A commit on top of the last becomes a new patch. New files belong to the overlay,
+whichever commit adds them.
+"""
+
+_PASSED_ON = ("test", "python")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments (Sequence[str], optional): the command line without the
+            program's name; ``sys.argv`` by default.
+
+    Returns:
+        int: the exit status; 1 after an error, which is printed in one message.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    rest: list[str] = []
+    if words and words[0] in _PASSED_ON and words[1:2] not in (["-h"], ["--help"]):
+        # argparse would take options meant for pytest as its own.
+        words, rest = words[:1], words[1:]
+    options = _parser().parse_args(words)
+    options.rest = rest
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except ToolError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _materialize(options: argparse.Namespace) -> int:
+    start = time.perf_counter()
+    sources = _sources(options)
+    patches = tree.materialize(
+        sources, options.into, release=options.release, force=options.force
+    )
+    print(
+        f"{_relative(options.into)}: PyTorch {options.release} ({len(sources)} files), "
+        f"the overlay and {_count(len(patches), 'patch', 'patches')} as commits on "
+        f"branch {tree.BRANCH}, in {_since(start)}."
+    )
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    changed = export.export(options.tree, release=options.release)
+    for path in changed:
+        print(f"{'wrote' if path.exists() else 'removed'} {_relative(path)}")
+    if not changed:
+        print("Nothing to write: patches and overlay are as the commits are.")
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    start = time.perf_counter()
+    subject = check.Subject(
+        _sources(options), series.patches(options.release), options.release
+    )
+    failed = 0
+    for title, find_problems in check.CHECKS.items():
+        problems = find_problems(subject)
+        print(f"{'FAIL' if problems else 'ok  '}  {title}", flush=True)
+        for problem in problems:
+            print(f"      {problem}")
+        failed += bool(problems)
+    patches = _count(len(subject.patches), "patch", "patches")
+    overlay = _count(len(series.overlay_files()), "overlay file", "overlay files")
+    verdict = f"{failed} of {len(check.CHECKS)} checks failed" if failed else "all well"
+    print(
+        f"{patches} and {overlay} on PyTorch {options.release}: {verdict}, in "
+        f"{_since(start)}."
+    )
+    return 1 if failed else 0
+
+
+def _test(options: argparse.Namespace) -> int:
+    # Options alone, e.g. '-k adam', choose among the tests of the suite.
+    named = any(Path(word.partition("::")[0]).exists() for word in options.rest)
+    suite = [] if named else [str(layout.ROOT / "test" / "test_optim.py")]
+    return _run(["-m", "pytest", *suite, *options.rest])
+
+
+def _python(options: argparse.Namespace) -> int:
+    return _run(options.rest)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    patched = view.build("patched", view.VIEWS / "patched")
+    command = [sys.executable, *arguments]
+    return subprocess.run(
+        command, env=view.environment(patched), check=False
+    ).returncode
+
+
+def _wheel(options: argparse.Namespace) -> int:
+    start = time.perf_counter()
+    if options.checkout:
+        built = source.build(options.checkout, options.out)
+    else:
+        built = wheel.build(base.find(options.base), options.out)
+    print(f"{_relative(built)}, in {_since(start)}.")
+    return 0
+
+
+def _sources(options: argparse.Namespace) -> Mapping[str, bytes]:
+    if options.checkout:
+        return tree.checkout_sources(options.checkout)
+    if options.release != BASE_RELEASE and not options.base:
+        raise ToolError(
+            f"Only PyTorch {BASE_RELEASE} is found by itself; name a wheel of "
+            f"{options.release} with --base, or a checkout with --checkout."
+        )
+    return tree.wheel_sources(base.find(options.base), options.release)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools",
+        description="Work on the series of patches that names optimizer state.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(
+        name: str, run: Callable[[argparse.Namespace], int], help: str, more: str = ""
+    ) -> argparse.ArgumentParser:
+        description = f"{help[0].upper()}{help[1:]}. {more}".strip()
+        command = commands.add_parser(name, help=help, description=description)
+        command.set_defaults(command=run)
+        return command
+
+    command = add(
+        "materialize",
+        _materialize,
+        "write base, overlay and patches as commits into a git repository",
+        "A tree whose commits or changes were not exported is never replaced.",
+    )
+    _add_base(command)
+    _add_release(command)
+    command.add_argument(
+        "--into",
+        type=Path,
+        default=tree.TREE,
+        metavar="FOLDER",
+        help="where the repository goes; default: build/tree",
+    )
+    command.add_argument(
+        "--force",
+        action="store_true",
+        help="replace a tree, and throw away what was not exported",
+    )
+
+    command = add(
+        "export",
+        _export,
+        "write the tree's commits back to patches/ and torch_overlay/",
+        "The same commits give the same bytes. For a release other than "
+        f"{BASE_RELEASE}, only the patches that differ are written, to "
+        "patches/RELEASE/.",
+    )
+    command.add_argument(
+        "--tree",
+        type=Path,
+        default=tree.TREE,
+        metavar="FOLDER",
+        help="the materialized tree; default: build/tree",
+    )
+    command.add_argument(
+        "--release", help="refuse unless the tree was made for this release"
+    )
+
+    command = add(
+        "check",
+        _check,
+        "check that the series holds what it promises",
+        "Nothing in the repository or the tree is changed.",
+    )
+    _add_base(command)
+    _add_release(command)
+
+    add(
+        "test",
+        _test,
+        "run pytest on the tree, without building a wheel",
+        "What follows is given to pytest; default: test/test_optim.py. The installed "
+        f"torch {BASE_RELEASE} provides the compiled parts.",
+    ).add_argument("rest", nargs="*", metavar="ARGUMENT")
+
+    add(
+        "python",
+        _python,
+        "run Python on the tree, without building a wheel",
+        "What follows is given to the interpreter.",
+    ).add_argument("rest", nargs="*", metavar="ARGUMENT")
+
+    command = add("wheel", _wheel, "build the patched torch wheel")
+    _add_base(command)
+    command.add_argument(
+        "--out",
+        type=Path,
+        default=layout.ROOT / "dist",
+        metavar="FOLDER",
+        help="where the wheel goes; default: dist",
+    )
+    return parser
+
+
+def _add_base(command: argparse.ArgumentParser) -> None:
+    one_of = command.add_mutually_exclusive_group()
+    one_of.add_argument(
+        "--base",
+        type=Path,
+        metavar="WHEEL",
+        help=f"the official wheel; default: ${base.VARIABLE}, or else pip downloads it",
+    )
+    one_of.add_argument(
+        "--checkout",
+        type=Path,
+        metavar="FOLDER",
+        help="a git checkout of PyTorch, in place of a wheel",
+    )
+
+
+def _add_release(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--release",
+        default=BASE_RELEASE,
+        help=f"the PyTorch release; default: {BASE_RELEASE}",
+    )
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
+
+
+def _since(start: float) -> str:
+    return f"{time.perf_counter() - start:.1f} s"
+
+
+def _relative(path: Path) -> str:
+    """A path as its reader would type it."""
+    absolute = path.absolute()
+    here = Path.cwd()
+    return str(absolute.relative_to(here) if absolute.is_relative_to(here) else path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

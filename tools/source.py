@@ -1,0 +1,195 @@
+"""A patched wheel from a source checkout of PyTorch.
+
+The checkout is copied, the copy is patched, and PyTorch's own ``setup.py``
+builds the wheel from there. The checkout itself stays as it is.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tools import layout, series
+from tools.base import BASE_RELEASE
+from tools.errors import ToolError
+
+
+#: Names a checkout to build from instead of an official wheel.
+VARIABLE = "OPTIM_NAMES_SOURCE"
+
+#: Marks a folder as a copy that this module made, and may remove again.
+MARKER = ".optim-names-copy"
+
+#: Where the copy goes.
+DESTINATION = layout.BUILD / "source"
+
+#: Folders at the top of a checkout that a build makes anew.
+_GENERATED = ("build", "dist")
+
+
+def checkout(given: Path | None = None) -> Path | None:
+    """The checkout that the user named, by an argument or in the environment.
+
+    Args:
+        given (Path, optional): the argument.
+
+    Returns:
+        Path, optional: the checkout, whether it exists or not.
+    """
+    configured = os.environ.get(VARIABLE)
+    return given or (Path(configured) if configured else None)
+
+
+def build(
+    checkout: Path,
+    out_dir: Path,
+    arguments: Sequence[str] = (),
+    *,
+    patches: Sequence[series.Patch] | None = None,
+    overlay: Mapping[str, Path] | None = None,
+    destination: Path = DESTINATION,
+) -> Path:
+    """Build a patched wheel from a copy of a checkout.
+
+    Args:
+        checkout (Path): a PyTorch checkout of the base release.
+        out_dir (Path): the folder for the wheel; it is made if need be.
+        arguments (Sequence[str]): further arguments for PyTorch's own
+            ``setup.py bdist_wheel``.
+        patches (Sequence[series.Patch], optional): the patches. Default: the
+            series of this repository.
+        overlay (Mapping[str, Path], optional): the new files by their path in
+            the tree. Default: the overlay of this repository.
+        destination (Path): where the copy goes. One that an earlier build left
+            there is replaced.
+
+    Returns:
+        Path: the wheel, under the name that PyTorch's build gave it.
+
+    Raises:
+        ToolError: if the checkout is not one of the base release, a patch does
+            not apply, the copy cannot be made, or PyTorch's build fails. The
+            copy is kept in the last case only.
+    """
+    checkout = checkout.resolve()
+    _check_checkout(checkout)
+    _check_destination(checkout, destination)
+    patches = series.patches() if patches is None else patches
+    overlay = series.overlay_files() if overlay is None else overlay
+    try:
+        _prepare(checkout, destination, patches, overlay)
+        built = _hand_over(destination, arguments)
+        return _collect(built, out_dir)
+    except OSError as error:
+        # Its own text, which names the file; one that shutil.copytree raises
+        # has no error number, but a list of what it could not copy.
+        raise ToolError(f"The source build could not go on: {error}.") from error
+
+
+def _check_checkout(checkout: Path) -> None:
+    try:
+        version = (checkout / "version.txt").read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ToolError(
+            f"{checkout} is not a PyTorch checkout: it has no readable version.txt."
+        ) from error
+    for needed in ("setup.py", "torch/optim/optimizer.py"):
+        if not (checkout / needed).is_file():
+            raise ToolError(
+                f"{checkout} is not a PyTorch checkout: it has no {needed}."
+            )
+    # The release branch keeps the suffix of its first day.
+    if not re.fullmatch(rf"{re.escape(BASE_RELEASE)}(a0|rc\d+)?", version):
+        raise ToolError(
+            f"{checkout} is PyTorch {version}, but the series applies to "
+            f"{BASE_RELEASE}. Check out the tag v{BASE_RELEASE}, with its submodules."
+        )
+
+
+def _check_destination(checkout: Path, destination: Path) -> None:
+    place = destination.resolve()
+    if place.is_relative_to(checkout) or checkout.is_relative_to(place):
+        raise ToolError(
+            f"The checkout {checkout} and the place of its copy, {place}, lie inside "
+            "each other. Move the checkout somewhere else."
+        )
+    if destination.exists() and not (destination / MARKER).is_file():
+        raise ToolError(
+            f"{destination} is in the way: it is not a copy that an earlier build made. "
+            "Move it somewhere else."
+        )
+
+
+def _prepare(
+    checkout: Path,
+    destination: Path,
+    patches: Sequence[series.Patch],
+    overlay: Mapping[str, Path],
+) -> None:
+    """Put the patched copy in its place, once it is complete."""
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        dir=destination.parent, prefix=f".{destination.name}-"
+    ) as scratch:
+        copy = Path(scratch, "copy")
+        print(f"Copying {checkout} to {destination}", file=sys.stderr)
+        shutil.copytree(
+            checkout,
+            copy,
+            symlinks=True,
+            ignore=lambda folder, names: _GENERATED if Path(folder) == checkout else (),
+        )
+        (copy / MARKER).write_text(
+            "A copy that a build may replace.\n", encoding="utf-8"
+        )
+        series.apply(patches, copy)
+        for name, path in overlay.items():
+            target = copy / name
+            if target.exists():
+                raise ToolError(
+                    f"The overlay's {path} is in {checkout} already, as {name}. Give a "
+                    f"checkout of {BASE_RELEASE} without changes."
+                )
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+        if destination.exists():
+            destination.rename(Path(scratch, "earlier"))
+        copy.rename(destination)
+
+
+def _hand_over(copy: Path, arguments: Sequence[str]) -> Path:
+    """Run PyTorch's own build in the copy, and say which wheel it made."""
+    environment = dict(os.environ)
+    environment.setdefault("PYTORCH_BUILD_VERSION", f"{BASE_RELEASE}+named")
+    environment.setdefault("PYTORCH_BUILD_NUMBER", "1")
+    print(f"Building in {copy}", file=sys.stderr)
+    done = subprocess.run(
+        [sys.executable, "setup.py", "bdist_wheel", *arguments],
+        cwd=copy,
+        env=environment,
+    )
+    if done.returncode:
+        raise ToolError(
+            f"PyTorch's own setup.py failed in {copy}, with status {done.returncode}; "
+            "its messages are above."
+        )
+    wheels = list((copy / "dist").glob("*.whl"))
+    if len(wheels) != 1:
+        raise ToolError(
+            f"PyTorch's own setup.py left {len(wheels)} wheels in {copy / 'dist'}, not "
+            "one; its messages are above."
+        )
+    return wheels[0]
+
+
+def _collect(wheel: Path, out_dir: Path) -> Path:
+    """Move the wheel to where the user wants it, complete or not at all."""
+    out_dir.mkdir(parents=True, exist_ok=True)
+    target = out_dir / wheel.name
+    with tempfile.TemporaryDirectory(dir=out_dir, prefix=".wheel-") as scratch:
+        os.replace(shutil.move(wheel, scratch), target)
+    return target

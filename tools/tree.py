@@ -1,0 +1,396 @@
+"""The series as commits in a git repository, to work on it.
+
+The tree holds the base's Python sources in one commit (tag ``base``), the
+overlay in the next, and then one commit a patch. :mod:`tools.export` is the way back.
+"""
+
+import re
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from tools import files, git, layout, series
+from tools.base import BASE_RELEASE
+from tools.errors import ToolError
+from tools.series import Patch
+from tools.wheel import LABEL
+
+
+AUTHOR = "optim-names contributors"
+EMAIL = "noreply@optim-names.invalid"
+BRANCH = "optim-names"
+BASE = "refs/tags/base"
+
+#: The commit that the files in ``patches/`` and the overlay correspond to.
+EXPORTED = "refs/optim-names/exported"
+
+#: Where ``materialize`` puts the tree.
+TREE = layout.BUILD / "tree"
+
+_TOP_FOLDERS = ("torch/", "test/", "docs/")
+_SUFFIXES = (".py", ".pyi", ".pyi.in", ".rst", ".md")
+
+#: Commits that no patch records need a date too, the same every time.
+_DATE = "946684800 +0000"
+
+_UNFINISHED = {
+    "rebase-apply": "'git am' or 'git rebase'",
+    "rebase-merge": "'git rebase'",
+    "MERGE_HEAD": "'git merge'",
+    "CHERRY_PICK_HEAD": "'git cherry-pick'",
+    "REVERT_HEAD": "'git revert'",
+}
+
+
+def wheel_sources(wheel: Path, release: str = BASE_RELEASE) -> dict[str, bytes]:
+    """The files of an official wheel that a patch may touch.
+
+    Args:
+        wheel (Path): the wheel, for any platform.
+        release (str): the PyTorch release it must be of.
+
+    Returns:
+        dict[str, bytes]: POSIX path to content of the Python sources, with line
+        feeds at the ends of lines.
+
+    Raises:
+        ToolError: if the file is no intact, official wheel of the release.
+    """
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            names = archive.namelist()
+            _check_version(wheel, names, release)
+            sources = {
+                name: files.with_unix_lines(archive.read(name))
+                for name in sorted(names)
+                if _is_source(name)
+            }
+    except (OSError, zipfile.BadZipFile, zlib.error) as error:
+        raise ToolError(
+            f"The wheel {wheel} cannot be read: {error}. Download it again."
+        ) from error
+    return _proven(sources, wheel)
+
+
+def _check_version(wheel: Path, names: Sequence[str], release: str) -> None:
+    found = re.search(r"^torch-([^/\n]+)\.dist-info/METADATA$", "\n".join(names), re.M)
+    if found is None:
+        raise ToolError(f"{wheel} is not a wheel of torch; give the official one.")
+    public, _, local = found[1].partition("+")
+    if public != release:
+        raise ToolError(
+            f"{wheel} is torch {found[1]}, but PyTorch {release} is wanted. Give a "
+            f"wheel of that release, or say '--release {public}'."
+        )
+    if LABEL in local.split("."):
+        raise ToolError(f"{wheel} is patched already; give the official wheel.")
+
+
+def checkout_sources(checkout: Path) -> dict[str, bytes]:
+    """The tracked files of a PyTorch checkout that a patch may touch.
+
+    Args:
+        checkout (Path): a git checkout of PyTorch. Its ``HEAD`` is read;
+            changes in its work tree play no part.
+
+    Returns:
+        dict[str, bytes]: POSIX path to content of the Python sources, and of
+        the tests and documentation that a wheel does not carry.
+
+    Raises:
+        ToolError: if the folder is no git checkout of PyTorch.
+    """
+    listing = git.output(checkout, "ls-tree", "-r", "-z", "--full-tree", "HEAD")
+    names: list[str] = []
+    blobs: list[str] = []
+    for entry in git.split(listing):
+        meta, name = entry.split("\t", 1)
+        mode, _, blob = meta.split()
+        if mode in ("100644", "100755") and _is_source(name):
+            names.append(name)
+            blobs.append(blob)
+    return _proven(dict(zip(names, blob_contents(checkout, blobs))), checkout)
+
+
+def _is_source(name: str) -> bool:
+    return name.startswith(_TOP_FOLDERS) and name.endswith(_SUFFIXES)
+
+
+def _proven(sources: dict[str, bytes], origin: Path) -> dict[str, bytes]:
+    if "torch/optim/optimizer.py" not in sources:
+        raise ToolError(
+            f"{origin} is not PyTorch: it has no torch/optim/optimizer.py. Give the "
+            "official wheel or a checkout of pytorch/pytorch."
+        )
+    return sources
+
+
+def blob_contents(repository: Path, objects: Sequence[str]) -> list[bytes]:
+    """The contents of git objects, from one process.
+
+    Args:
+        repository (Path): the root of a repository.
+        objects (Sequence[str]): names of blobs, e.g. ``"HEAD:torch/hub.py"``.
+
+    Returns:
+        list[bytes]: the contents, in the same order.
+
+    Raises:
+        ToolError: if the repository has no such blob.
+    """
+    if not objects:
+        return []
+    request = "".join(f"{name}\n" for name in objects).encode("utf-8")
+    answer = git.run(repository, "cat-file", "--batch", stdin=request).stdout
+    contents: list[bytes] = []
+    start = 0
+    for name in objects:
+        head = answer.find(b"\n", start)
+        fields = answer[start:head].split(b" ")
+        if head < 0 or fields[-2:-1] != [b"blob"]:
+            raise ToolError(f"The git repository {repository} has no object {name}.")
+        start = head + 1 + int(fields[-1])
+        contents.append(answer[head + 1 : start])
+        start += 1
+    return contents
+
+
+def materialize(
+    sources: Mapping[str, bytes],
+    into: Path = TREE,
+    *,
+    release: str = BASE_RELEASE,
+    patches_root: Path = layout.PATCHES,
+    overlay_root: Path = layout.OVERLAY,
+    force: bool = False,
+) -> list[Patch]:
+    """Write the series as commits into a new git repository.
+
+    Args:
+        sources (Mapping[str, bytes]): the base's files.
+        into (Path): the folder of the new repository.
+        release (str): which release's variants of the patches to take.
+        patches_root (Path): the folder of the patches.
+        overlay_root (Path): the folder of the overlay.
+        force (bool): whether to replace a tree that holds work which was not
+            exported.
+
+    Returns:
+        list[Patch]: the patches, each now a commit.
+
+    Raises:
+        ToolError: if ``into`` holds something that would be lost, or overlay
+            and base overlap (nothing is changed then); or a patch does not
+            apply: the commits up to it are there then, and the message says
+            how to go on.
+    """
+    todo = series.patches(release, patches_root)
+    overlay = {p: f.read_bytes() for p, f in series.overlay_files(overlay_root).items()}
+    both = sorted(overlay.keys() & sources.keys())
+    if both:
+        raise ToolError(
+            f"The overlay holds {both[0]}, which PyTorch has. Change that file with a "
+            "patch, and remove it from the overlay."
+        )
+    _refuse_without_files(todo, sources)
+    _refuse_to_lose(into, force)
+    into.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        dir=into.parent, prefix=f".{into.name}-", ignore_cleanup_errors=True
+    ) as temporary:
+        fresh = Path(temporary) / "tree"
+        fresh.mkdir()
+        _initialize(fresh, release)
+        _import_commits(fresh, sources, overlay, release)
+        problem = _am(fresh, todo, into)
+        git.output(fresh, "update-ref", EXPORTED, "HEAD")
+        files.replace_folder(fresh, into)
+    if problem:
+        raise ToolError(problem)
+    return todo
+
+
+def _refuse_without_files(patches: Sequence[Patch], sources: Iterable[str]) -> None:
+    """Raise if patches change what only a checkout holds."""
+    known = set(sources)
+    for patch in patches:
+        for path in series.touched_files([patch]):
+            if path not in known and not path.startswith("torch/"):
+                raise ToolError(
+                    f"Patch {patch.name} changes {path}, which no wheel holds. Give a "
+                    "PyTorch checkout with --checkout."
+                )
+
+
+def _refuse_to_lose(into: Path, force: bool) -> None:
+    """Raise unless the folder may be replaced."""
+    if not into.exists() or (into.is_dir() and not any(into.iterdir())):
+        return
+    if not is_tree(into):
+        raise ToolError(
+            f"{into} exists and was not made by this command; give another folder "
+            "with --into, or move it away."
+        )
+    problem = unexported_work(into)
+    if problem and not force:
+        raise ToolError(
+            f"{into} {problem}. Keep it with 'python -m tools export', or throw it "
+            "away with 'python -m tools materialize --force'."
+        )
+
+
+def is_tree(folder: Path) -> bool:
+    """Whether a folder is a repository that :func:`materialize` made.
+
+    Args:
+        folder (Path): any path.
+
+    Returns:
+        bool: True if it is.
+    """
+    if not (folder / ".git").is_dir():
+        return False
+    return git.run(folder, "rev-parse", "--verify", "-q", EXPORTED).returncode == 0
+
+
+def unexported_work(tree: Path) -> str:
+    """What a tree holds that neither patches nor overlay do.
+
+    Args:
+        tree (Path): the materialized tree.
+
+    Returns:
+        str: empty if there is nothing, else what to put after the tree's path
+        to make a sentence.
+    """
+    if problem := uncommitted_work(tree):
+        return problem
+    commits = git.output(tree, "rev-list", "--all", "HEAD", "--not", EXPORTED).split()
+    if commits:
+        noun = "commit that was" if len(commits) == 1 else "commits that were"
+        return f"holds {len(commits)} {noun} not exported"
+    return ""
+
+
+def uncommitted_work(tree: Path) -> str:
+    """What a tree holds that is in no commit.
+
+    Args:
+        tree (Path): the materialized tree.
+
+    Returns:
+        str: as :func:`unexported_work`.
+    """
+    for name, doing in _UNFINISHED.items():
+        if (tree / ".git" / name).exists():
+            return f"is in the middle of {doing}; finish or abort it"
+    status = git.split(
+        git.output(tree, "status", "--porcelain", "-z", "--untracked-files=all")
+    )
+    if status:
+        return f"has uncommitted changes ({status[0][3:]})"
+    return ""
+
+
+def _initialize(tree: Path, release: str) -> None:
+    git.output(
+        tree,
+        "init",
+        "--quiet",
+        "--object-format=sha1",
+        f"--initial-branch={BRANCH}",
+        "--template=",
+    )
+    # For the developer's own git commands; those of this module bring their own.
+    for name, value in {
+        "user.name": AUTHOR,
+        "user.email": EMAIL,
+        "commit.gpgSign": "false",
+        "core.autocrlf": "false",
+        "core.compression": "0",
+        "optimNames.release": release,
+    }.items():
+        git.output(tree, "config", name, value)
+    (tree / ".git" / "info").mkdir(exist_ok=True)
+    (tree / ".git" / "info" / "exclude").write_text("__pycache__/\n*.rej\n", "utf-8")
+
+
+def _import_commits(
+    tree: Path,
+    sources: Mapping[str, bytes],
+    overlay: Mapping[str, bytes],
+    release: str,
+) -> None:
+    stream = b"".join(
+        [
+            *_commit(f"PyTorch {release}\n", sources),
+            f"reset {BASE}\nfrom refs/heads/{BRANCH}\n\n".encode(),
+            *_commit(
+                "Overlay: the new modules\n\n"
+                "What later commits add or change in new files goes to the overlay "
+                "as well.\n",
+                overlay,
+            ),
+        ]
+    )
+    git.output(tree, "fast-import", "--quiet", stdin=stream)
+    git.output(tree, "reset", "--quiet", "--hard")
+
+
+def _commit(message: str, contents: Mapping[str, bytes]) -> Iterable[bytes]:
+    """One commit on the branch, in the language of ``git fast-import``."""
+    text = message.encode("utf-8")
+    yield f"commit refs/heads/{BRANCH}\n".encode()
+    yield f"author {AUTHOR} <{EMAIL}> {_DATE}\n".encode()
+    yield f"committer {AUTHOR} <{EMAIL}> {_DATE}\n".encode()
+    yield b"data %d\n%s" % (len(text), text)
+    for path, content in contents.items():
+        yield f"M 100644 inline {path}\n".encode()
+        yield b"data %d\n%s\n" % (len(content), content)
+    yield b"\n"
+
+
+def _am(tree: Path, patches: Sequence[Patch], final: Path) -> str:
+    """Commit the patches.
+
+    Returns:
+        str: empty if all applied, else what went wrong and what to do, for a
+        tree that will lie at ``final``.
+    """
+    if not patches:
+        return ""
+    done = git.run(
+        tree,
+        "am",
+        "--quiet",
+        "--patch-format=mbox",
+        "--keep-non-patch",
+        "--keep-cr",
+        "--no-scissors",
+        "--committer-date-is-author-date",
+        *(str(patch.path.resolve()) for patch in patches),
+    )
+    if done.returncode == 0:
+        return ""
+    patch = _stopped_at(tree, patches)
+    if patch is None:
+        return f"git am failed: {git.text(done.stderr).strip()}"
+    with tempfile.TemporaryDirectory() as throwaway:
+        copy = Path(throwaway)
+        series.copy_files(tree, copy, series.touched_files([patch]))
+        problem = series.rejected(patch, copy)
+    return (
+        f"{problem or f'Patch {patch.name} cannot be committed.'} The commits before "
+        f"it are in {final}. There, run 'git am --show-current-patch=diff | git apply "
+        "--reject', edit, 'git add' and 'git am --continue'; then run 'python -m tools "
+        "export'."
+    )
+
+
+def _stopped_at(tree: Path, patches: Sequence[Patch]) -> Patch | None:
+    following = files.content(tree / ".git" / "rebase-apply" / "next")
+    if following is None or not 0 < int(following) <= len(patches):
+        return None
+    return patches[int(following) - 1]

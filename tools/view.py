@@ -1,0 +1,344 @@
+"""An importable torch without building a wheel.
+
+A view is a folder with a ``torch`` in it that consists of links to the files of
+the installed torch, except for the files that differ. Put first on
+``PYTHONPATH``, it stands in for the installed one.
+"""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from tools import files, git, layout, series
+from tools.base import BASE_RELEASE
+from tools.errors import ToolError
+from tools.series import Patch
+from tools.tree import BASE, TREE, is_tree
+from tools.wheel import LABEL
+
+
+#: Path below ``torch/`` to a file to link, a content to write, or None for a
+#: file to leave out.
+Changes: TypeAlias = dict[str, "Path | bytes | None"]
+
+Kind: TypeAlias = Literal["patched", "stock"]
+
+VIEWS = layout.BUILD / "view"
+
+_STAMP = "view.json"
+_VERSION_FILE = "version.py"
+
+
+def installed_torch() -> Path:
+    """The folder of the installed torch, found without importing it.
+
+    Returns:
+        Path: the folder that holds ``__init__.py``, never that of a view.
+
+    Raises:
+        ToolError: if torch is not installed, or its release is not the base's.
+    """
+    try:
+        distribution = importlib.metadata.distribution("torch")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ToolError(
+            "torch is not installed for this Python. Install the base release: "
+            f"pip install torch=={BASE_RELEASE}."
+        ) from error
+    release = distribution.version.partition("+")[0]
+    if release != BASE_RELEASE:
+        raise ToolError(
+            f"The installed torch is {distribution.version}, but the series is for "
+            f"{BASE_RELEASE}. Install that: pip install torch=={BASE_RELEASE}."
+        )
+    # Beside its metadata; a view on PYTHONPATH has none. Only a torch installed
+    # in place from a checkout has to be looked up by its name.
+    folder = Path(str(distribution.locate_file("torch")))
+    if not (folder / "__init__.py").is_file():
+        spec = importlib.util.find_spec("torch")
+        if spec is None or spec.origin is None:
+            raise ToolError(
+                "The metadata of torch are installed, but torch is not. Install it "
+                f"again: pip install --force-reinstall torch=={BASE_RELEASE}."
+            )
+        folder = Path(spec.origin).parent
+    return folder.resolve()
+
+
+def build(
+    kind: Kind,
+    into: Path,
+    *,
+    installed: Path | None = None,
+    tree: Path = TREE,
+    patches_root: Path = layout.PATCHES,
+    overlay_root: Path = layout.OVERLAY,
+) -> Path:
+    """Make a view, unless the same one is there already.
+
+    Args:
+        kind (str): ``"patched"`` for the materialized tree at its current work
+            tree state; its files are linked, so that edits are seen at once.
+            ``"stock"`` for the release as it is published, also if the
+            installed torch is a patched one.
+        into (Path): the folder of the view. A view that is there is replaced.
+        installed (Path, optional): the folder of the installed torch; found by
+            default.
+        tree (Path): the materialized tree.
+        patches_root (Path): the folder of the patches.
+        overlay_root (Path): the folder of the overlay.
+
+    Returns:
+        Path: ``into``, to be put first on ``PYTHONPATH``.
+
+    Raises:
+        ToolError: if torch is not installed, there is no tree, the installed
+            torch is neither stock nor patched with this series, or ``into`` is
+            something else than a view.
+    """
+    torch = installed_torch() if installed is None else installed
+    overlay = list(series.overlay_files(overlay_root))
+    patches = series.patches(root=patches_root)
+    if kind == "stock":
+        changes = _stock_changes(torch, patches, overlay)
+    else:
+        changes = _tree_changes(torch, tree, patches, overlay)
+    stamp = _stamp(torch, changes)
+    if _stamp_of(into) == stamp:
+        return into
+    if into.exists() and not (into / _STAMP).is_file() and any(into.iterdir()):
+        raise ToolError(f"{into} exists and is no view; move it away.")
+    into.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        dir=into.parent, prefix=f".{into.name}-", ignore_cleanup_errors=True
+    ) as temporary:
+        fresh = Path(temporary) / "view"
+        _mirror(torch, fresh / "torch", changes)
+        (fresh / _STAMP).write_text(stamp, encoding="utf-8")
+        try:
+            files.replace_folder(fresh, into)
+        except OSError:
+            # Another process may have been faster.
+            if _stamp_of(into) != stamp:
+                raise
+    return into
+
+
+def environment(view: Path) -> dict[str, str]:
+    """The environment of a process that is to import a view's torch.
+
+    Args:
+        view (Path): the folder of the view.
+
+    Returns:
+        dict[str, str]: this process's environment with the view first on
+        ``PYTHONPATH``.
+    """
+    paths = [str(view), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+def stock_environment() -> dict[str, str]:
+    """The environment of a process that is to import the unpatched torch.
+
+    The view is built once, in the repository's build folder, or where that
+    cannot be written, in the folder for temporary files.
+
+    Returns:
+        dict[str, str]: to be given to :func:`subprocess.run` as ``env``.
+
+    Raises:
+        ToolError: as :func:`build`.
+    """
+    into = VIEWS / "stock"
+    try:
+        into.parent.mkdir(parents=True, exist_ok=True)
+        writable = os.access(into.parent, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        # A user's own folder: nobody else can have put a torch there.
+        user = f"optim-names-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
+        private = Path(tempfile.gettempdir()) / user
+        private.mkdir(mode=0o700, exist_ok=True)
+        into = private / "stock"
+    return environment(build("stock", into))
+
+
+def _stock_changes(
+    torch: Path, patches: Sequence[Patch], overlay: Sequence[str]
+) -> Changes:
+    """What makes the installed torch the published one."""
+    blobs = _below_torch(series.base_blobs(patches))
+    changes: Changes = {
+        path: None
+        for path in _below_torch(dict.fromkeys(overlay))
+        if (torch / path).exists()
+    }
+    if all(_blob(files.content(torch / path)) == blob for path, blob in blobs.items()):
+        return changes
+    with tempfile.TemporaryDirectory() as temporary:
+        copy = Path(temporary)
+        series.copy_files(torch.parent, copy, [f"torch/{path}" for path in blobs])
+        for file in filter(Path.is_file, copy.rglob("*")):
+            file.write_bytes(files.with_unix_lines(file.read_bytes()))
+        try:
+            series.reverse(patches, copy)
+            different = [
+                path
+                for path, blob in blobs.items()
+                if _blob(files.content(copy / "torch" / path)) != blob
+            ]
+        except ToolError as error:
+            raise _neither(torch) from error
+        if different:
+            raise _neither(torch)
+        version = (torch / _VERSION_FILE).read_bytes()
+        return {
+            **changes,
+            _VERSION_FILE: re.sub(rb"[+.]%s(?=['\"])" % LABEL.encode(), b"", version),
+            **{path: files.content(copy / "torch" / path) for path in blobs},
+        }
+
+
+def _neither(torch: Path) -> ToolError:
+    return ToolError(
+        f"The torch in {torch} is neither the published {BASE_RELEASE} nor one patched "
+        "with this series. Install the patched wheel again: pip install ."
+    )
+
+
+def _tree_changes(
+    torch: Path, tree: Path, patches: Sequence[Patch], overlay: Sequence[str]
+) -> Changes:
+    """What makes the installed torch the one in the materialized tree."""
+    if not is_tree(tree):
+        raise ToolError(
+            f"{tree} is not a materialized tree; run 'python -m tools materialize'."
+        )
+    edited = git.output(tree, "diff", "--name-only", "--no-renames", "-z", BASE)
+    added = git.output(tree, "ls-files", "--others", "--exclude-standard", "-z")
+    # The installed torch may be a patched one: what the series touches comes
+    # from the tree even where the tree has the base's file.
+    names = {*git.split(edited), *git.split(added), *overlay}
+    names.update(series.touched_files(patches))
+    changes: Changes = {}
+    for path in sorted(_below_torch(dict.fromkeys(names))):
+        file = tree.resolve() / "torch" / path
+        if file.is_file():
+            changes[path] = file
+        elif (torch / path).exists():
+            changes[path] = None
+    return changes
+
+
+def _below_torch(paths: Mapping[str, str | None]) -> dict[str, str | None]:
+    return {
+        path.removeprefix("torch/"): value
+        for path, value in paths.items()
+        if path.startswith("torch/")
+    }
+
+
+def _blob(content: bytes | None) -> str:
+    """The name that git gives to a content; all zeros for no file."""
+    if content is None:
+        return "0" * 40
+    content = files.with_unix_lines(content)
+    git_object = b"blob %d\0%s" % (len(content), content)
+    return hashlib.sha1(git_object, usedforsecurity=False).hexdigest()
+
+
+def _stamp(torch: Path, changes: Changes) -> str:
+    """What a view was made from: equal stamps, equal views."""
+    version = torch / _VERSION_FILE
+    plan = {
+        path: _blob(source) if isinstance(source, bytes) else source and str(source)
+        for path, source in changes.items()
+    }
+    copied = (
+        {}
+        if _can_link()
+        else {
+            path: _blob(files.content(source))
+            for path, source in changes.items()
+            if isinstance(source, Path)
+        }
+    )
+    made_from = {
+        "torch": str(torch),
+        "installed": version.stat().st_mtime_ns if version.is_file() else 0,
+        "changes": plan,
+        "copied": copied,
+    }
+    return json.dumps(made_from, indent=1, sort_keys=True)
+
+
+def _stamp_of(view: Path) -> str | None:
+    content = files.content(view / _STAMP)
+    return None if content is None else content.decode("utf-8")
+
+
+def _can_link() -> bool:
+    """Whether this user may make symbolic links; on Windows not all may."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            os.symlink(folder, Path(folder) / "link")
+        except (OSError, NotImplementedError):
+            return False
+    return True
+
+
+def _mirror(source: Path, target: Path, changes: Changes) -> None:
+    """Mirror a folder with links, going down only where something differs."""
+    target.mkdir(parents=True)
+    below: dict[str, Changes] = {}
+    for path, change in changes.items():
+        top, _, rest = path.partition("/")
+        if rest:
+            below.setdefault(top, {})[rest] = change
+        elif change is not None:
+            _place(change, target / top)
+    entries = sorted(source.iterdir()) if source.is_dir() else []
+    for entry in entries:
+        # A cache beside links would hold code of files that are not there.
+        if entry.name not in changes | below and entry.name != "__pycache__":
+            _link(entry, target / entry.name)
+    for name, inside in below.items():
+        _mirror(source / name, target / name, inside)
+    if not any(target.iterdir()):
+        target.rmdir()  # else it could be imported, as a namespace package
+
+
+def _place(change: Path | bytes, target: Path) -> None:
+    if isinstance(change, bytes):
+        target.write_bytes(change)
+        return
+    try:
+        os.symlink(change, target)
+    except (OSError, NotImplementedError):
+        shutil.copyfile(change, target)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Link a file or folder of the installed torch, by whatever means there are."""
+    try:
+        os.symlink(source, target, target_is_directory=source.is_dir())
+        return
+    except (OSError, NotImplementedError):
+        pass
+    if source.is_dir():
+        _mirror(source, target, {})
+        return
+    try:
+        os.link(source, target)
+    except (OSError, NotImplementedError):
+        shutil.copy2(source, target)
