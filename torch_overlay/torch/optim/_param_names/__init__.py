@@ -25,7 +25,12 @@ are listed in ``__all__`` and is the only place where an optimizer is changed.
 """
 
 from torch.optim._param_names.flat import align_flat_state
-from torch.optim._param_names.keys import named_params, pack_state, param_keys
+from torch.optim._param_names.keys import (
+    is_named,
+    named_params,
+    pack_state,
+    param_keys,
+)
 from torch.optim._param_names.matching import Match, match_state_dict
 from torch.optim._param_names.messages import (
     name_suffix,
@@ -36,11 +41,15 @@ from torch.optim._param_names.messages import (
 from torch.optim._param_names.reading import pairs_from_mapping, read_group
 from torch.optim._param_names.registry import Registry
 from torch.optim._param_names.renaming import rename_parameters
+from torch.optim._param_names.saved import check_type
 
 
 __all__ = [
-    "align_flat_state",
     "Match",
+    "Registry",
+    "align_flat_state",
+    "check_type",
+    "is_named",
     "match_state_dict",
     "name_suffix",
     "named_params",
@@ -48,7 +57,6 @@ __all__ = [
     "pairs_from_mapping",
     "param_keys",
     "read_group",
-    "Registry",
     "rename_parameters",
     "state_error",
     "summary",

@@ -32,13 +32,21 @@ def copy_options(saved_groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]
     Returns:
         list of dict: deep copies that share ``params`` and ``param_names``
         with what was passed.
+
+    Raises:
+        RecursionError: if an option is nested too deeply.
     """
     memo: dict[int, Any] = {}
     for group in saved_groups:
         for key in ("params", "param_names"):
             if key in group:
                 memo[id(group[key])] = group[key]
-    return list(deepcopy(saved_groups, memo))
+    try:
+        return list(deepcopy(saved_groups, memo))
+    except RecursionError as error:
+        raise RecursionError(
+            f"the options in the param_groups of the state_dict cannot be copied: {error}"
+        ) from None
 
 
 def holders(
@@ -169,7 +177,7 @@ def agreed_groups(
             and all(key in o and _equal(o[key], value) for o in sources[1:])
         }
         # A copy for each group: several of them may take from the same saved one.
-        new_groups.append({**group, **deepcopy(agreed)})
+        new_groups.append({**group, **copy_options([agreed])[0]})
     return new_groups
 
 

@@ -13,7 +13,6 @@ The kinds of state dict are those of
 :class:`~torch.optim._param_names.saved.SavedNames`.
 """
 
-from collections import Counter
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
@@ -55,6 +54,8 @@ class Match(NamedTuple):
     named: bool
     #: Whether the parameters were matched by name.
     by_name: bool
+    #: The saved ids of parameters that the optimizer does not have.
+    ignored: Collection[Hashable]
     #: Names that only the optimizer has.
     missing: list[str]
     #: Names that only the state dict has.
@@ -131,7 +132,10 @@ def match_state_dict(
     problems += _unfit_state(groups, match.params, saved_state, param_shaped)
     if problems:
         raise ValueError(load_error(owner, problems))
-    check_other_keys([key for key in saved_state if key not in match.params], by_name)
+    others = [
+        k for k in saved_state if k not in match.params and k not in match.ignored
+    ]
+    check_other_keys(others, by_name)
     return match
 
 
@@ -157,17 +161,19 @@ def _match_unnamed(
             group_names(adopted)
             others = [key for key in saved_state if key not in match.params]
             check_other_keys(others, set(chain.from_iterable(saved.groups)))
-    except (TypeError, ValueError) as error:
+    except Exception as error:
+        # Whatever is wrong with the names does not matter to state without names.
         saved = SavedNames(None, named=False)
         problem = f"The names in the loaded state_dict cannot be used: {error}."
     if problem is not None:
         match.warnings.append(f"{problem} The optimizer stays without names.")
     for index, (new, old) in enumerate(zip(match.groups, groups)):
-        new.pop("param_names", None)
         if saved.groups is not None:
             new["param_names"] = saved.groups[index]
         elif "param_names" in old:
             new["param_names"] = old["param_names"]
+        else:
+            new.pop("param_names", None)
     return match
 
 
@@ -205,7 +211,7 @@ def _match_by_position(
     for new, group in zip(new_groups, groups):
         new["params"] = group["params"]
     cast_by = holders(saved_groups, [group["params"] for group in saved_groups])
-    return Match(params, new_groups, cast_by, named, False, [], [], warnings)
+    return Match(params, new_groups, cast_by, named, False, (), [], [], warnings)
 
 
 def _match_by_name(
@@ -224,17 +230,13 @@ def _match_by_name(
     saved_ids: dict[Tensor, Hashable] = {}
     saved_in: dict[Hashable, int] = {}
     unexpected: dict[Hashable, str] = {}
-    repeated: list[str] = []
     in_several_groups: list[str] = []
     tied_there: list[str] = []
     tied_here: list[str] = []
     for index, (saved_group, theirs) in enumerate(zip(saved_groups, their_names)):
         for param_id, name in zip(saved_group["params"], theirs):
-            if param_id in saved_in:
-                (repeated if saved_in[param_id] == index else in_several_groups).append(
-                    name
-                )
-            saved_in[param_id] = index
+            if saved_in.setdefault(param_id, index) != index:
+                in_several_groups.append(name)
             param = by_name.get(name)
             if param is None:
                 unexpected[param_id] = name
@@ -246,11 +248,6 @@ def _match_by_name(
                 if first_id in saved_state:
                     tied_here.append(name)
                 saved_ids[param] = param_id
-    if repeated:
-        tied = Counter(chain.from_iterable(group["params"] for group in groups))
-        repeated = [n for n in repeated if n in by_name and tied[by_name[n]] < 2]
-    if repeated:
-        problems.append(f"More than once in the state_dict: {quote(repeated)}.")
     if in_several_groups:
         problems.append(
             "In more than one param group of the state_dict: "
@@ -285,7 +282,9 @@ def _match_by_name(
                 for group in groups
             ],
         )
-        return Match(params, new_groups, cast_by, True, True, *keys, [])
+        return Match(
+            params, new_groups, cast_by, True, True, unexpected.keys(), *keys, []
+        )
     if missing:
         problems.append(f"Missing key(s) in state_dict: {quote(keys[0])}.")
     if unexpected:
@@ -298,13 +297,13 @@ def _match_by_name(
         problems.append(groups_differ(groups, names, saved_groups, saved_ids, saved_in))
     if problems or order is None:
         # Without its groups it is good for finding further problems only.
-        return Match(params, [], {}, True, True, *keys, [])
+        return Match(params, [], {}, True, True, unexpected.keys(), *keys, [])
     copies = copy_options(saved_groups)
     new_groups = [copies[index] for index in order]
     for new, group in zip(new_groups, groups):
         new["params"] = group["params"]
     cast_by = holders(saved_groups, [group["params"] for group in saved_groups])
-    return Match(params, new_groups, cast_by, True, True, *keys, [])
+    return Match(params, new_groups, cast_by, True, True, unexpected.keys(), *keys, [])
 
 
 def _unfit_state(

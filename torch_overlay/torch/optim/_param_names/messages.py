@@ -105,7 +105,7 @@ def unusable_state(
     Returns:
         str or None: its name; None if it takes each state on its own.
     """
-    probe = cls.__new__(cls)
+    probe: Any = object.__new__(cls)
     probe.__dict__.update(attributes)
     for group in groups:
         for name, param in zip(group["param_names"], group["params"]):
@@ -117,7 +117,7 @@ def unusable_state(
             try:
                 probe.__setstate__({"state": {param: own}, "param_groups": [alone]})
             except Exception:
-                return name
+                return str(name)
     return None
 
 

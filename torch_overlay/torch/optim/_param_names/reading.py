@@ -1,5 +1,6 @@
 """Read parameters and their names from what a user passes to an optimizer."""
 
+import reprlib
 from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
@@ -128,9 +129,10 @@ def _is_detached(param: Tensor) -> bool:
 
 
 def _not_a_str(name: Any) -> str:
+    shown = "" if isinstance(name, Tensor) else f"{reprlib.repr(name)} of type "
     return (
-        f"parameter names should be of type str, but one of them is {_shorten(name)} "
-        f"of type {torch.typename(name)}"
+        "parameter names should be of type str, but one of them is "
+        f"{shown}{torch.typename(name)}"
     )
 
 
@@ -150,8 +152,3 @@ def _not_a_tensor(params: Mapping[Any, Any], name: Any, param: Any) -> str:
             f"{{f'{name}.{{k}}': p for k, p in model.named_parameters()}}"
         )
     return message
-
-
-def _shorten(value: Any, length: int = 60) -> str:
-    text = repr(value) if not isinstance(value, Tensor) else "a Tensor"
-    return text if len(text) <= length else text[: length - 3] + "..."

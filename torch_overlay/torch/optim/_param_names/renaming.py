@@ -5,7 +5,7 @@ from typing import Any
 
 from torch.optim._param_names.keys import check_other_keys
 from torch.optim._param_names.messages import quote
-from torch.optim._param_names.saved import check_form, saved_names
+from torch.optim._param_names.saved import check_form, check_type, saved_names
 
 
 __all__ = ["rename_parameters"]
@@ -45,6 +45,7 @@ def rename_parameters(
         ... )
         >>> optimizer.load_state_dict(saved)
     """
+    check_type(state_dict)
     groups, state = state_dict["param_groups"], state_dict["state"]
     check_form(groups, state)
     saved = saved_names(groups)

@@ -7,7 +7,7 @@ import torch
 from torch.optim._param_names.reading import check_names
 
 
-__all__ = ["SavedNames", "check_form", "saved_names"]
+__all__ = ["SavedNames", "check_form", "check_type", "saved_names"]
 
 
 class SavedNames(NamedTuple):
@@ -71,6 +71,18 @@ def saved_names(groups: Sequence[dict[str, Any]]) -> SavedNames:
     return SavedNames(names, named=False)
 
 
+def check_type(state_dict: Any) -> None:
+    """Check that what is to be loaded is a state dict at all.
+
+    Raises:
+        TypeError: if it is no mapping.
+    """
+    if not isinstance(state_dict, Mapping):
+        raise TypeError(
+            "Expected state_dict to be dict-like, got " + torch.typename(state_dict)
+        )
+
+
 def check_form(groups: Any, state: Any) -> None:
     """Check that what was loaded has the form of a state dict.
 
@@ -103,7 +115,8 @@ def check_form(groups: Any, state: Any) -> None:
                 + torch.typename(group["params"])
             )
         for kind in set(map(type, group["params"])):
-            if not issubclass(kind, Hashable):
+            # Tensors are hashable, but cannot be told from each other by comparison.
+            if not issubclass(kind, Hashable) or issubclass(kind, torch.Tensor):
                 raise TypeError(
                     f"'params' of {where} should be a list of ids, but one of them is "
                     f"of type {kind.__name__}"
