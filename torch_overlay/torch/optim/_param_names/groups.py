@@ -21,13 +21,14 @@ __all__ = [
 MAX_GROUPS = 10
 
 
-def copy_options(saved_groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Copy saved param groups, except for their lists of ids and of names.
+def copy_options(saved_groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Copy saved param groups, except for plain lists of ids and of names.
 
     Those may be long, and are replaced in any case.
 
     Args:
-        saved_groups (sequence of dict): ``param_groups`` of a state dict.
+        saved_groups (list of dict): ``param_groups`` of a state dict, or whatever
+            stands there.
 
     Returns:
         list of dict: deep copies that share ``params`` and ``param_names``
@@ -37,12 +38,13 @@ def copy_options(saved_groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]
         RecursionError: if an option is nested too deeply.
     """
     memo: dict[int, Any] = {}
-    for group in saved_groups:
+    for group in saved_groups if isinstance(saved_groups, (list, tuple)) else ():
         for key in ("params", "param_names"):
-            if key in group:
-                memo[id(group[key])] = group[key]
+            ids = group.get(key) if isinstance(group, dict) else None
+            if isinstance(ids, list) and set(map(type, ids)) <= {int, str}:
+                memo[id(ids)] = ids
     try:
-        return list(deepcopy(saved_groups, memo))
+        return deepcopy(saved_groups, memo)
     except RecursionError as error:
         raise RecursionError(
             f"the options in the param_groups of the state_dict cannot be copied: {error}"

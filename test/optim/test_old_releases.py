@@ -1,0 +1,302 @@
+# Owner(s): ["module: optimizer"]
+
+"""Files of real releases, from 1.13.1 on, load and training goes on from them.
+
+What wrote them is in ``test/compat/``; ``docs/compatibility.md`` has the results,
+and those of the other direction.
+"""
+
+import sys
+import warnings
+from copy import deepcopy
+from functools import lru_cache
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from _common import names_of, OptimTestCase, shuffled, state_by_name
+
+import torch
+from torch.testing._internal.common_utils import (
+    instantiate_parametrized_tests,
+    parametrize,
+    run_tests,
+    subtest,
+)
+
+
+COMPAT = Path(__file__).resolve().parent.parent / "compat"
+sys.path.insert(0, str(COMPAT))
+
+from tiny_training import (  # noqa: E402
+    AFTER,
+    BEFORE,
+    build,
+    Case,
+    cases,
+    cpu,
+    difference,
+    make_groups,
+    make_params,
+    NAMES_SINCE,
+    set_values,
+    SINGLE,
+    train,
+    version,
+)
+
+
+#: The releases whose files are here; one with this series is ``+named``.
+RELEASES = (
+    "1.13.1",
+    "2.0.1",
+    "2.5.1",
+    "2.6.0",
+    "2.10.0",
+    "2.13.0",
+    "2.13.0+named",
+    "2.15.0",
+)
+
+
+class Change(NamedTuple):
+    """What a release computes otherwise than those before it."""
+
+    optimizers: tuple[str, ...]
+    release: tuple[int, int]
+    tolerance: float
+    reason: str
+
+
+#: Everything else continues with the same bits.
+CHANGES = (
+    Change(
+        ("Adam", "AdamW", "Adamax"),
+        (2, 5),
+        1e-14,
+        "the average of gradients, once a product and a sum, is an interpolation",
+    ),
+    Change(("NAdam",), (2, 5), 1e-6, "likewise, and in single precision"),
+    Change(("NAdam",), (2, 0), 1e-3, "1.13 used the decay of a step twice"),
+)
+
+#: The files' instruction sets. They give the same bits, and others about the same.
+SAME_BITS = ("AVX2", "AVX512")
+
+#: LBFGS adds up all parameters in their order.
+OTHER_ORDER = 1e-12
+
+
+class File(NamedTuple):
+    """A stored file."""
+
+    release: str
+    kind: str
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return COMPAT / "checkpoints" / self.release / f"{self.kind}.pt"
+
+    def __str__(self) -> str:
+        return f"{self.release}_{self.kind}".replace(".", "_").replace("+", "_")
+
+
+FILES = [
+    File(release, kind)
+    for release in RELEASES
+    for kind in ("unnamed", "named")
+    if kind == "unnamed" or version(release) >= NAMES_SINCE
+]
+
+#: All that is stored: every optimizer of every release, in one group and in two.
+STORED = [
+    subtest((file, case), name=f"{file}_{case.optimizer}_groups_{case.groups}")
+    for file in FILES
+    for case in cases(file.release)
+]
+
+
+@lru_cache(maxsize=None)
+def _read(file: File) -> Any:
+    return torch.load(file.path, weights_only=True)
+
+
+def _checkpoint(file: File, case: Case) -> Any:
+    # A copy, since loading does not copy tensors that fit as they are.
+    return deepcopy(_read(file)["cases"][str(case)])
+
+
+def _tolerance(file: File, case: Case) -> float:
+    """How far the continuation may be from the release's own."""
+    allowed = [
+        change.tolerance
+        for change in CHANGES
+        if case.optimizer in change.optimizers
+        and version(file.release) < change.release
+    ]
+    if not (sys.platform == "linux" and cpu() in SAME_BITS):
+        # Muon multiplies matrices in bfloat16.
+        rounding = 1e-5 if case.optimizer in SINGLE else 1e-12
+        allowed.append(1e-2 if case.optimizer == "Muon" else rounding)
+    return max(allowed, default=0.0)
+
+
+def _names(case: Case) -> list[list[str]]:
+    """The names in each group, as they were when the file was written."""
+    groups = make_groups(case, make_params(case), named=True)
+    return [[name for name, _ in group["params"]] for group in groups]
+
+
+def _saved_state(case: Case, state_dict: Any) -> dict[str, Any]:
+    """The state in a file by name, found by position."""
+    ids = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
+    names = chain.from_iterable(_names(case))
+    return {
+        name: state_dict["state"][i]
+        for name, i in zip(names, ids, strict=True)
+        if i in state_dict["state"]
+    }
+
+
+def _numbers(value: Any) -> Any:
+    """The same for a number and a tensor of it, since releases differ there."""
+    if isinstance(value, dict):
+        return {key: _numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_numbers(item) for item in value]
+    return value.tolist() if isinstance(value, torch.Tensor) else value
+
+
+class TestOldReleases(OptimTestCase):
+    def _load(self, optimizer, state_dict):
+        before = deepcopy(state_dict)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            result = optimizer.load_state_dict(state_dict)
+        self.assertEqual(tuple(result), ([], []))
+        self.assert_same(state_dict, before)
+
+    def _assert_options(self, optimizer, groups):
+        """The optimizer has the options in these saved groups."""
+        for group, packed in zip(optimizer.param_groups, groups, strict=True):
+            for key in packed.keys() - {"params", "param_names"}:
+                self.assertEqual(group[key], packed[key], msg=key)
+
+    def _assert_continues(self, file, case, optimizer, params, checkpoint, least=0.0):
+        set_values(params, checkpoint["saved"])
+        train(case, optimizer, params, AFTER)
+        self.assertLessEqual(
+            difference(params, checkpoint["continued"]),
+            max(_tolerance(file, case), least),
+        )
+
+    @parametrize("file,case", STORED)
+    def test_an_unnamed_optimizer_loads_it(self, file, case):
+        checkpoint = _checkpoint(file, case)
+        state_dict = checkpoint["state_dict"]
+        expected = _saved_state(case, deepcopy(state_dict))
+        params = make_params(case)
+        optimizer = build(case, make_groups(case, params, named=False))
+        self._load(optimizer, state_dict)
+        self.assertEqual(_numbers(state_by_name(optimizer, params)), _numbers(expected))
+        self._assert_options(optimizer, state_dict["param_groups"])
+        names = [None] * case.groups if file.kind == "unnamed" else _names(case)
+        self.assertEqual(names_of(optimizer), names)
+        self._assert_continues(file, case, optimizer, params, checkpoint)
+
+    @parametrize("file,case", STORED)
+    def test_a_named_optimizer_loads_it_by_position(self, file, case):
+        checkpoint = _checkpoint(file, case)
+        state_dict = checkpoint["state_dict"]
+        expected = _saved_state(case, deepcopy(state_dict))
+        params = make_params(case)
+        optimizer = build(case, make_groups(case, params, named=True))
+        self._load(optimizer, state_dict)
+        self.assertEqual(_numbers(state_by_name(optimizer, params)), _numbers(expected))
+        self._assert_options(optimizer, state_dict["param_groups"])
+        self.assertEqual(names_of(optimizer), _names(case))
+        self._assert_continues(file, case, optimizer, params, checkpoint)
+
+    @parametrize("file,case", [s for s in STORED if s.arg_values[0].kind == "named"])
+    def test_a_named_optimizer_loads_it_in_another_order(self, file, case):
+        checkpoint = _checkpoint(file, case)
+        state_dict = checkpoint["state_dict"]
+        expected = _saved_state(case, deepcopy(state_dict))
+        params = make_params(case)
+        groups = make_groups(case, params, named=True)[::-1]
+        for group in groups:
+            pairs = dict(group["params"])
+            if len(pairs) > 1:
+                group["params"] = [(name, pairs[name]) for name in shuffled(pairs)]
+            # It has to come from the file.
+            group["lr"] = 123.0
+        optimizer = build(case, groups)
+        names = names_of(optimizer)
+        self.assertNotEqual(names, _names(case))
+        self._load(optimizer, state_dict)
+        self.assertEqual(names_of(optimizer), names)
+        self._assert_options(optimizer, state_dict["param_groups"][::-1])
+        least = OTHER_ORDER if case.optimizer == "LBFGS" else 0.0
+        if not least:
+            self.assertEqual(
+                _numbers(state_by_name(optimizer, params)), _numbers(expected)
+            )
+        self._assert_continues(file, case, optimizer, params, checkpoint, least)
+
+    @parametrize(
+        "case",
+        [
+            subtest(case, name=f"{case.optimizer}_groups_{case.groups}")
+            for case in cases("2.13.0")
+        ],
+    )
+    def test_what_is_loaded_matters(self, case):
+        # Without the state, the run would not be the same.
+        checkpoint = _checkpoint(File("2.13.0", "unnamed"), case)
+        params = make_params(case)
+        optimizer = build(case, make_groups(case, params, named=False))
+        set_values(params, checkpoint["saved"])
+        train(case, optimizer, params, AFTER)
+        self.assertGreater(difference(params, checkpoint["continued"]), 1e-4)
+
+    @parametrize("file", [subtest(file, name=str(file)) for file in FILES])
+    def test_the_file_is_what_it_says(self, file):
+        content = _read(file)
+        release, _, patched = file.release.partition("+")
+        self.assertEqual(content["torch"].partition("+")[0], release)
+        self.assertIn(content["cpu"], SAME_BITS)
+        self.assertEqual(list(content["cases"]), list(map(str, cases(release))))
+        for text, checkpoint in content["cases"].items():
+            case = Case.parse(text)
+            groups = checkpoint["state_dict"]["param_groups"]
+            names = _names(case) if file.kind == "named" else [None] * case.groups
+            self.assertEqual([group.get("param_names") for group in groups], names)
+            count = iter(range(len(make_params(case))))
+            ids = [[next(count) for _ in group] for group in _names(case)]
+            keyed_by_name = file.kind == "named" and patched
+            self.assertEqual(
+                [group["params"] for group in groups], names if keyed_by_name else ids
+            )
+
+    @parametrize("kind", ["unnamed", "named"])
+    def test_the_same_file_would_be_written_today(self, kind):
+        file = File("2.13.0+named", kind)
+        for case in cases(file.release):
+            with self.subTest(str(case)):
+                params = make_params(case)
+                groups = make_groups(case, params, named=kind == "named")
+                optimizer = build(case, groups)
+                train(case, optimizer, params, BEFORE)
+                state_dict = _checkpoint(file, case)["state_dict"]
+                if _tolerance(file, case):
+                    self.assertEqual(optimizer.state_dict(), state_dict)
+                else:
+                    self.assert_same(optimizer.state_dict(), state_dict)
+
+
+instantiate_parametrized_tests(TestOldReleases)
+
+
+if __name__ == "__main__":
+    run_tests()
