@@ -21,14 +21,14 @@ __all__ = [
 MAX_GROUPS = 10
 
 
-def copy_options(saved_groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def copy_options(saved_groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Copy saved param groups, except for plain lists of ids and of names.
 
     Those may be long, and are replaced in any case.
 
     Args:
-        saved_groups (list of dict): ``param_groups`` of a state dict, or whatever
-            stands there.
+        saved_groups (sequence of dict): ``param_groups`` of a state dict, or
+            whatever stands there.
 
     Returns:
         list of dict: deep copies that share ``params`` and ``param_names``
@@ -44,7 +44,8 @@ def copy_options(saved_groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
             if isinstance(ids, list) and set(map(type, ids)) <= {int, str}:
                 memo[id(ids)] = ids
     try:
-        return deepcopy(saved_groups, memo)
+        copies: Any = deepcopy(saved_groups, memo)
+        return copies  # type: ignore[no-any-return]
     except RecursionError as error:
         raise RecursionError(
             f"the options in the param_groups of the state_dict cannot be copied: {error}"

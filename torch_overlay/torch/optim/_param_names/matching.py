@@ -13,7 +13,7 @@ The kinds of state dict are those of
 :class:`~torch.optim._param_names.saved.SavedNames`.
 """
 
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -53,15 +53,15 @@ class Match(NamedTuple):
     #: Whether the optimizer has names.
     named: bool
     #: Whether the parameters were matched by name.
-    by_name: bool
+    by_name: bool = False
     #: The saved ids of parameters that the optimizer does not have.
-    ignored: Collection[Hashable]
+    ignored: Collection[Hashable] = ()
     #: Names that only the optimizer has.
-    missing: list[str]
+    missing: Sequence[str] = ()
     #: Names that only the state dict has.
-    unexpected: list[str]
+    unexpected: Sequence[str] = ()
     #: What the user should be warned of, a full sentence each.
-    warnings: list[str]
+    warnings: Sequence[str] = ()
 
 
 def match_state_dict(
@@ -101,45 +101,46 @@ def match_state_dict(
     check_form(saved_groups, saved_state)
     saved = saved_names(saved_groups)
     by_name = params_by_name(groups, names)
-    theirs = list(chain.from_iterable(saved.groups or ()))
     problems: list[str] = []
     if saved.groups is not None and (
-        saved.named or not strict or not by_name.keys().isdisjoint(theirs) or not theirs
+        saved.named
+        or not strict
+        or not by_name.keys().isdisjoint(chain.from_iterable(saved.groups))
+        or list(map(len, names)) != list(map(len, saved.groups))
     ):
-        match = _match_by_name(
-            groups,
-            names,
-            by_name,
-            saved_groups,
-            saved.groups,
-            saved_state,
-            strict,
-            problems,
-        )
+        pairs = _pair(by_name, saved_groups, saved.groups, saved_state)
+        problems += pairs.problems
+        if strict:
+            match = _match_strictly(groups, names, saved_groups, pairs, problems)
+        else:
+            match = _match_common(groups, saved_groups, pairs)
     else:
-        warnings = []
+        match = _match_by_position(groups, saved_groups, True, strict)
         if saved.problem is not None:
-            warnings.append(f"{saved.problem} {_BY_POSITION}")
+            match = match._replace(warnings=[f"{saved.problem} {_BY_POSITION}"])
         elif saved.groups is not None:
-            hint = prefix_hint(list(by_name), theirs)
-            warnings.append(
-                "None of the param_names of the loaded state_dict is the name of a "
-                f"parameter of the optimizer. {hint + ' ' if hint else ''}{_BY_POSITION}"
-            )
-        match = _match_by_position(groups, saved_groups, True, strict, warnings)
+            match = match._replace(warnings=[_nothing_in_common(by_name, saved.groups)])
     for group, own in zip(match.groups, names):
         group["param_names"] = own
     problems += _unfit_state(groups, match.params, saved_state, param_shaped)
     if problems:
         raise ValueError(load_error(owner, problems))
-    others = [
+    others = (
         k for k in saved_state if k not in match.params and k not in match.ignored
-    ]
+    )
     check_other_keys(others, by_name)
     return match
 
 
 _BY_POSITION = "Its state is loaded by position, as releases before this one do."
+
+
+def _nothing_in_common(ours: Collection[str], theirs: Iterable[Sequence[str]]) -> str:
+    hint = prefix_hint(list(ours), list(chain.from_iterable(theirs)))
+    return (
+        "None of the param_names of the loaded state_dict is the name of a parameter "
+        f"of the optimizer. {hint + ' ' if hint else ''}{_BY_POSITION}"
+    )
 
 
 def _match_unnamed(
@@ -149,7 +150,7 @@ def _match_unnamed(
     strict: bool,
 ) -> Match:
     """Match by position, as ever, and adopt the names of the state dict."""
-    match = _match_by_position(groups, saved_groups, False, strict, [])
+    match = _match_by_position(groups, saved_groups, False, strict)
     try:
         saved = saved_names(saved_groups)
         problem = saved.problem
@@ -166,7 +167,8 @@ def _match_unnamed(
         saved = SavedNames(None, named=False)
         problem = f"The names in the loaded state_dict cannot be used: {error}."
     if problem is not None:
-        match.warnings.append(f"{problem} The optimizer stays without names.")
+        warning = f"{problem} The optimizer stays without names."
+        match = match._replace(warnings=[warning])
     for index, (new, old) in enumerate(zip(match.groups, groups)):
         if saved.groups is not None:
             new["param_names"] = saved.groups[index]
@@ -182,16 +184,8 @@ def _match_by_position(
     saved_groups: Sequence[dict[str, Any]],
     named: bool,
     strict: bool,
-    warnings: list[str],
 ) -> Match:
-    hint = (
-        ""
-        if strict
-        else (
-            ". strict=False needs parameter names on both sides to find out which "
-            "parameters they share"
-        )
-    )
+    hint = "" if strict else _NEEDS_NAMES
     new_groups = copy_options(saved_groups)
     if len(groups) != len(saved_groups):
         raise ValueError(
@@ -211,21 +205,43 @@ def _match_by_position(
     for new, group in zip(new_groups, groups):
         new["params"] = group["params"]
     cast_by = holders(saved_groups, [group["params"] for group in saved_groups])
-    return Match(params, new_groups, cast_by, named, False, (), [], [], warnings)
+    return Match(params, new_groups, cast_by, named)
 
 
-def _match_by_name(
-    groups: Sequence[dict[str, Any]],
-    names: list[list[str]],
+_NEEDS_NAMES = (
+    ". strict=False needs parameter names on both sides to find out which parameters "
+    "they share"
+)
+
+
+class _Pairs(NamedTuple):
+    """The parameters of the two sides that have a name in common."""
+
+    #: The parameter of each saved id.
+    params: dict[Hashable, Tensor]
+    #: The saved id of each parameter.
+    saved_ids: dict[Tensor, Hashable]
+    #: The index of the saved group of each saved id.
+    saved_in: dict[Hashable, int]
+    #: The name of each parameter that only the optimizer has.
+    missing: dict[Tensor, str]
+    #: The name of each saved id that only the state dict has.
+    unexpected: dict[Hashable, str]
+    #: Why it cannot be said what belongs to what, a full sentence each.
+    problems: list[str]
+
+
+def _pair(
     by_name: dict[str, Tensor],
     saved_groups: Sequence[dict[str, Any]],
-    their_names: list[list[str]],
+    their_names: Sequence[Sequence[str]],
     saved_state: Mapping[Any, Any],
-    strict: bool,
-    problems: list[str],
-) -> Match:
-    # Tied parameters have several names on either side, and any of them will
-    # do, as long as both sides agree on which parameters are the same.
+) -> _Pairs:
+    """Pair saved ids with parameters that have the same name.
+
+    Tied parameters have several names on either side, and any of them will do,
+    as long as both sides agree on which parameters are the same.
+    """
     params: dict[Hashable, Tensor] = {}
     saved_ids: dict[Tensor, Hashable] = {}
     saved_in: dict[Hashable, int] = {}
@@ -248,6 +264,15 @@ def _match_by_name(
                 if first_id in saved_state:
                     tied_here.append(name)
                 saved_ids[param] = param_id
+    for param_id in [i for i in unexpected if i in params]:
+        del unexpected[param_id]
+    missing: dict[Tensor, str] = {}
+    if len(saved_ids) != len(by_name):
+        for name, param in by_name.items():
+            if param not in saved_ids:
+                missing.setdefault(param, name)
+
+    problems = []
     if in_several_groups:
         problems.append(
             "In more than one param group of the state_dict: "
@@ -263,47 +288,64 @@ def _match_by_name(
             "Saved apart from another parameter, but the same as that in the "
             f"optimizer: {quote(tied_here)}."
         )
+    return _Pairs(params, saved_ids, saved_in, missing, unexpected, problems)
 
-    missing: dict[Tensor, str] = {}
-    if len(saved_ids) != len(by_name):
-        for name, param in by_name.items():
-            if param not in saved_ids:
-                missing.setdefault(param, name)
-    for param_id in [i for i in unexpected if i in params]:
-        del unexpected[param_id]
-    keys = list(missing.values()), list(unexpected.values())
 
-    if not strict:
-        new_groups = agreed_groups(groups, saved_groups, saved_ids, saved_in)
-        cast_by = holders(
-            new_groups,
-            [
-                [saved_ids[p] for p in group["params"] if p in saved_ids]
-                for group in groups
-            ],
-        )
-        return Match(
-            params, new_groups, cast_by, True, True, unexpected.keys(), *keys, []
-        )
+def _match_common(
+    groups: Sequence[dict[str, Any]],
+    saved_groups: Sequence[dict[str, Any]],
+    pairs: _Pairs,
+) -> Match:
+    """Match what both sides have."""
+    new_groups = agreed_groups(groups, saved_groups, pairs.saved_ids, pairs.saved_in)
+    ids = [
+        [pairs.saved_ids[p] for p in group["params"] if p in pairs.saved_ids]
+        for group in groups
+    ]
+    return Match(
+        pairs.params,
+        new_groups,
+        holders(new_groups, ids),
+        named=True,
+        by_name=True,
+        ignored=pairs.unexpected.keys(),
+        missing=list(pairs.missing.values()),
+        unexpected=list(pairs.unexpected.values()),
+    )
+
+
+def _match_strictly(
+    groups: Sequence[dict[str, Any]],
+    names: Sequence[Sequence[str]],
+    saved_groups: Sequence[dict[str, Any]],
+    pairs: _Pairs,
+    problems: list[str],
+) -> Match:
+    """Match two sides that have the same names in the same groups.
+
+    Adds to ``problems`` what differs. The result is then good only for finding
+    further problems.
+    """
+    missing, unexpected = list(pairs.missing.values()), list(pairs.unexpected.values())
     if missing:
-        problems.append(f"Missing key(s) in state_dict: {quote(keys[0])}.")
+        problems.append(f"Missing key(s) in state_dict: {quote(missing)}.")
     if unexpected:
-        problems.append(f"Unexpected key(s) in state_dict: {quote(keys[1])}.")
-    hint = prefix_hint(*keys) if missing and unexpected else None
+        problems.append(f"Unexpected key(s) in state_dict: {quote(unexpected)}.")
+    hint = prefix_hint(missing, unexpected) if missing and unexpected else None
     if hint:
         problems.append(hint)
-    order = same_groups(groups, saved_groups, saved_ids, saved_in)
+    sides = (saved_groups, pairs.saved_ids, pairs.saved_in)
+    order = same_groups(groups, *sides)
     if order is None:
-        problems.append(groups_differ(groups, names, saved_groups, saved_ids, saved_in))
+        problems.append(groups_differ(groups, names, *sides))
     if problems or order is None:
-        # Without its groups it is good for finding further problems only.
-        return Match(params, [], {}, True, True, unexpected.keys(), *keys, [])
+        return Match(pairs.params, [], {}, named=True)
     copies = copy_options(saved_groups)
     new_groups = [copies[index] for index in order]
     for new, group in zip(new_groups, groups):
         new["params"] = group["params"]
     cast_by = holders(saved_groups, [group["params"] for group in saved_groups])
-    return Match(params, new_groups, cast_by, True, True, unexpected.keys(), *keys, [])
+    return Match(pairs.params, new_groups, cast_by, named=True, by_name=True)
 
 
 def _unfit_state(
