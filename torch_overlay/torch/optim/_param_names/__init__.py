@@ -17,6 +17,8 @@ which an optimizer meets them:
   parameters;
 * :mod:`~torch.optim._param_names.renaming`: rename the parameters of a saved
   state dict;
+* :mod:`~torch.optim._param_names.positional`: take the names out of a state
+  dict;
 * :mod:`~torch.optim._param_names.messages`: say in an error what differs.
 
 Everything here is a plain function over lists and dicts that neither keeps nor
@@ -38,6 +40,7 @@ from torch.optim._param_names.messages import (
     summary,
     unusable_state,
 )
+from torch.optim._param_names.positional import without_names
 from torch.optim._param_names.reading import pairs_from_mapping, read_group
 from torch.optim._param_names.registry import Registry
 from torch.optim._param_names.renaming import rename_parameters
@@ -61,4 +64,5 @@ __all__ = [
     "state_error",
     "summary",
     "unusable_state",
+    "without_names",
 ]

@@ -1,8 +1,8 @@
 """Give each parameter the key that stands for it in a state dict."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 from torch.optim._param_names.messages import quote
@@ -12,12 +12,16 @@ from torch.optim._param_names.reading import check_names
 __all__ = [
     "check_other_keys",
     "group_names",
+    "indices",
     "is_named",
     "named_params",
     "pack_state",
     "param_keys",
     "params_by_name",
 ]
+
+
+_Id = TypeVar("_Id", bound=Hashable)
 
 
 def is_named(groups: Sequence[dict[str, Any]]) -> bool:
@@ -102,17 +106,31 @@ def param_keys(groups: Sequence[dict[str, Any]]) -> dict[int, str] | dict[int, i
         for group, own in zip(reversed(groups), reversed(names)):
             by_id.update(zip(map(id, reversed(group["params"])), reversed(own)))
         return by_id
-    indices: dict[int, int] = {}
+    return indices([map(id, group["params"]) for group in groups])
+
+
+def indices(groups: Iterable[Iterable[_Id]]) -> dict[_Id, int]:
+    """Number what is in param groups, as an optimizer without names does.
+
+    Args:
+        groups (iterable of iterables): what stands for the parameters of each
+            group.
+
+    Returns:
+        dict: the index of each. One that is in several groups has its index in
+        the first of them; one that is twice in a group, the last there.
+    """
+    numbered: dict[_Id, int] = {}
     start = 0
     for group in groups:
-        # A parameter that is twice in a group has the last of its indices there.
-        own_indices = dict(zip(map(id, group["params"]), count(start)))
-        if indices.keys().isdisjoint(own_indices):
-            indices.update(own_indices)
+        ids = list(group)
+        own = dict(zip(ids, count(start)))
+        start += len(ids)
+        if numbered.keys().isdisjoint(own):
+            numbered.update(own)
         else:
-            indices.update({i: k for i, k in own_indices.items() if i not in indices})
-        start += len(group["params"])
-    return indices
+            numbered.update({i: k for i, k in own.items() if i not in numbered})
+    return numbered
 
 
 def pack_state(
