@@ -40,7 +40,7 @@ from torch.optim._param_names.messages import (
     summary,
     unusable_state,
 )
-from torch.optim._param_names.positional import without_names
+from torch.optim._param_names.positional import without_names, without_own_names
 from torch.optim._param_names.reading import pairs_from_mapping, read_group
 from torch.optim._param_names.registry import Registry
 from torch.optim._param_names.renaming import rename_parameters
@@ -65,4 +65,5 @@ __all__ = [
     "summary",
     "unusable_state",
     "without_names",
+    "without_own_names",
 ]

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim._param_names.matching import Match
+from torch.optim._param_names.messages import load_error, quote
 
 
 __all__ = ["align_flat_state"]
@@ -18,20 +20,23 @@ __all__ = ["align_flat_state"]
 def align_flat_state(
     state: Mapping[Any, Any],
     saved_groups: Sequence[dict[str, Any]],
-    saved_params: Mapping[Hashable, Tensor],
+    match: Match,
     params: Sequence[Tensor],
+    *,
     flat: Collection[str],
+    owner: str,
 ) -> dict[Any, Any]:
     """Permute flat vectors, and move them to the parameter that is first now.
 
     Args:
         state (Mapping): ``state`` of a state dict, not changed.
         saved_groups (sequence of dict): ``param_groups`` of the state dict.
-        saved_params (Mapping): the parameter of each saved id.
+        match (Match): which saved id stands for which parameter.
         params (sequence of Tensor): the optimizer's parameters.
         flat (collection of str): the entries that are flat vectors, or lists
             of them, of shape :math:`(N)` for :math:`N` elements in all. A
             complex element counts as two.
+        owner (str): the name of the optimizer's class, for errors.
 
     Returns:
         dict: the state, with the entry of the parameter that was first under
@@ -43,19 +48,22 @@ def align_flat_state(
             this length under an entry that is not one of ``flat``.
     """
     saved_order = list(chain.from_iterable(g["params"] for g in saved_groups))
-    saved_ids = {param: param_id for param_id, param in saved_params.items()}
+    saved_ids = {param: param_id for param_id, param in match.params.items()}
     order = [saved_ids.get(param) for param in params]
     if order == saved_order:
         return dict(state)
     if len(set(saved_order)) != len(saved_order) or set(saved_order) != set(order):
-        raise ValueError(
-            "the saved state spans all parameters, so that it cannot be loaded by name "
-            "unless the optimizer has the same parameters, each of them once"
+        problem = (
+            "The saved state spans all parameters, so that it cannot be loaded by name "
+            "unless the optimizer has the same parameters, each of them once."
         )
-    sizes = [
-        saved_params[i].numel() * (2 if saved_params[i].is_complex() else 1)
-        for i in saved_order
-    ]
+        if match.missing:
+            problem += f" Missing in state_dict: {quote(match.missing)}."
+        if match.unexpected:
+            problem += f" Unexpected in state_dict: {quote(match.unexpected)}."
+        raise ValueError(load_error(owner, [problem]))
+    saved_params = [match.params[i] for i in saved_order]
+    sizes = [p.numel() * (2 if p.is_complex() else 1) for p in saved_params]
     total = sum(sizes)
 
     def permute(key: str, value: Any) -> Any:
@@ -64,18 +72,20 @@ def align_flat_state(
         if not isinstance(value, Tensor):
             return value
         if key not in flat and value.numel() == total > 1:
-            raise ValueError(
-                f'the saved state "{key}" may depend on the order of the parameters, '
+            problem = (
+                f'The saved state "{key}" may depend on the order of the parameters, '
                 "which is another one in the optimizer. Please construct it with the "
-                "parameters in the saved order"
+                f"parameters in the saved order, {quote(map(str, saved_order))}."
             )
+            raise ValueError(load_error(owner, [problem]))
         if key not in flat:
             return value
         if value.shape != (total,):
-            raise ValueError(
-                f'the saved state "{key}" has shape {tuple(value.shape)}, but the '
-                f"parameters have {total} elements in all"
+            problem = (
+                f'The saved state "{key}" of "{saved_order[0]}" has shape '
+                f"{tuple(value.shape)}, but the parameters have {total} elements in all."
             )
+            raise ValueError(load_error(owner, [problem]))
         parts = dict(zip(saved_order, torch.split(value, sizes)))
         return torch.cat([parts[i] for i in order])
 

@@ -144,11 +144,13 @@ def groups_differ(
         if described == MAX_GROUPS:
             return f"{text} And so on."
         described += 1
-        text += f" Of param group {index} of the optimizer, " + ", ".join(
+        parts = [
             f"param group {there} of the state_dict has {quote(found[there], 3)}"
-            for there in sorted(found)
-        )
-        text += "."
+            for there in sorted(found)[:MAX_GROUPS]
+        ]
+        if len(found) > MAX_GROUPS:
+            parts.append(f"and {len(found) - MAX_GROUPS} more have the others")
+        text += f" Of param group {index} of the optimizer, {', '.join(parts)}."
     return text
 
 
@@ -187,8 +189,6 @@ def agreed_groups(
 def _equal(one: Any, other: Any) -> bool:
     if one is other:
         return True
-    if isinstance(one, Tensor) and isinstance(other, Tensor):
-        return one.device == other.device and torch.equal(one, other)
     if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
         return (
             type(one) is type(other)
@@ -196,6 +196,8 @@ def _equal(one: Any, other: Any) -> bool:
             and all(map(_equal, one, other))
         )
     try:
+        if isinstance(one, Tensor) and isinstance(other, Tensor):
+            return one.device == other.device and torch.equal(one, other)
         return bool(one == other)
     except Exception:
         # What cannot be compared does not agree.

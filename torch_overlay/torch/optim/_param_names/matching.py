@@ -160,8 +160,9 @@ def _match_unnamed(
                 for group, own in zip(groups, saved.groups)
             ]
             group_names(adopted)
-            others = [key for key in saved_state if key not in match.params]
-            check_other_keys(others, set(chain.from_iterable(saved.groups)))
+            if isinstance(saved_state, Mapping):
+                others = [key for key in saved_state if key not in match.params]
+                check_other_keys(others, set(chain.from_iterable(saved.groups)))
     except Exception as error:
         # Whatever is wrong with the names does not matter to state without names.
         saved = SavedNames(None, named=False)
@@ -335,8 +336,8 @@ def _match_strictly(
     if hint:
         problems.append(hint)
     sides = (saved_groups, pairs.saved_ids, pairs.saved_in)
-    order = same_groups(groups, *sides)
-    if order is None:
+    order = None if pairs.problems else same_groups(groups, *sides)
+    if order is None and not pairs.problems:
         problems.append(groups_differ(groups, names, *sides))
     if problems or order is None:
         return Match(pairs.params, [], {}, named=True)

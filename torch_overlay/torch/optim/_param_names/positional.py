@@ -1,11 +1,12 @@
 """Give a state dict with names its positional form."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from torch.optim._param_names.keys import indices
+from torch.optim._param_names.keys import indices, param_keys
 
 
-__all__ = ["without_names"]
+__all__ = ["without_names", "without_own_names"]
 
 
 def without_names(state_dict: dict[str, Any]) -> dict[str, Any]:
@@ -24,17 +25,41 @@ def without_names(state_dict: dict[str, Any]) -> dict[str, Any]:
     """
     if "param_groups" not in state_dict:
         return state_dict
+    indexed = _by_index(state_dict)
+    for group in indexed["param_groups"]:
+        group.pop("param_names", None)
+    return indexed
+
+
+def without_own_names(
+    state_dict: dict[str, Any], groups: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """Replace names by indices if they are those of an optimizer, in its order.
+
+    Args:
+        state_dict (dict): a state dict of any kind. It is not changed.
+        groups (sequence of dict): the optimizer's param groups.
+
+    Returns:
+        dict: as :func:`without_names`, but with ``param_names``; ``state_dict``
+        itself if its ids are not the optimizer's keys.
+    """
+    keys = param_keys(groups)
+    own = [[keys[id(param)] for param in group["params"]] for group in groups]
+    try:
+        saved = [list(group["params"]) for group in state_dict["param_groups"]]
+        return _by_index(state_dict) if saved == own else state_dict
+    except (KeyError, TypeError):
+        return state_dict
+
+
+def _by_index(state_dict: dict[str, Any]) -> dict[str, Any]:
     groups = state_dict["param_groups"]
     index = indices([group["params"] for group in groups])
     return {
         **state_dict,
         "state": {index.get(key, key): v for key, v in state_dict["state"].items()},
         "param_groups": [
-            {
-                key: [index[i] for i in value] if key == "params" else value
-                for key, value in group.items()
-                if key != "param_names"
-            }
-            for group in groups
+            {**group, "params": [index[i] for i in group["params"]]} for group in groups
         ],
     }
