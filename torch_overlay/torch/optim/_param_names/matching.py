@@ -206,7 +206,7 @@ def _match_by_position(
     for new, group in zip(new_groups, groups):
         new["params"] = group["params"]
     cast_by = holders(saved_groups, [group["params"] for group in saved_groups])
-    return Match(params, new_groups, cast_by, named)
+    return Match(params, list(new_groups), cast_by, named)
 
 
 _NEEDS_NAMES = (
