@@ -18,15 +18,24 @@ sys.path.insert(0, str(FOLDER))
 
 importlib.import_module("_guard").require_patched_torch()
 
+
+def _test_cases() -> dict[str, type[unittest.TestCase]]:
+    """The test cases of all modules, by name."""
+    cases: dict[str, type[unittest.TestCase]] = {}
+    for file in sorted(FOLDER.glob("test_*.py")):
+        for name, value in vars(importlib.import_module(file.stem)).items():
+            if (
+                isinstance(value, type)
+                and issubclass(value, unittest.TestCase)
+                and any(method.startswith("test") for method in dir(value))
+                and cases.setdefault(name, value) is not value
+            ):
+                raise RuntimeError(f"{file} is not the only one with a {name}")
+    return cases
+
+
 # The runners look for test cases among the names of this module.
-for file in sorted(FOLDER.glob("test_*.py")):
-    for name, value in vars(importlib.import_module(file.stem)).items():
-        if (
-            isinstance(value, type)
-            and issubclass(value, unittest.TestCase)
-            and any(method.startswith("test") for method in dir(value))
-        ):
-            globals()[name] = value
+globals().update(_test_cases())
 
 
 if __name__ == "__main__":
