@@ -76,7 +76,7 @@ def state_error(owner: str, key: Any, error: Exception) -> ValueError:
 
     Args:
         owner (str): the name of the optimizer's class.
-        key: the key of the state; None if it is not known.
+        key: the key of the state; None if no single one is to blame.
         error (Exception): what was raised.
 
     Returns:
@@ -103,10 +103,18 @@ def unusable_state(
         state (Mapping): the state of the parameters that have any.
 
     Returns:
-        str or None: its name; None if it takes each state on its own.
+        str or None: its name; None if no single state is to blame.
     """
     probe: Any = object.__new__(cls)
     probe.__dict__.update(attributes)
+
+    def takes(states: dict[Any, Any], group: dict[str, Any]) -> bool:
+        try:
+            probe.__setstate__({"state": states, "param_groups": [group]})
+        except Exception:
+            return False
+        return True
+
     for group in groups:
         for name, param in zip(group["param_names"], group["params"]):
             if param not in state:
@@ -114,10 +122,8 @@ def unusable_state(
             own = state[param]
             own = dict(own) if isinstance(own, dict) else own
             alone = {**group, "params": [param], "param_names": [name]}
-            try:
-                probe.__setstate__({"state": {param: own}, "param_groups": [alone]})
-            except Exception:
-                return str(name)
+            if not takes({param: own}, alone):
+                return str(name) if takes({}, alone) else None
     return None
 
 
