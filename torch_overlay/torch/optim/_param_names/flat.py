@@ -4,7 +4,7 @@ LBFGS keeps vectors that concatenate the elements of all its parameters, in
 their order, and keeps them under the first parameter.
 """
 
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
