@@ -136,8 +136,20 @@ def _damage(rng: random.Random, file: dict[str, Any]) -> str:
     # First a depth, then a place: the rare places near the top matter as much.
     depth = rng.choice(sorted({len(path) for _, _, path in places}))
     holder, key, path = rng.choice([p for p in places if len(p[2]) == depth])
-    how = rng.choice(("delete", "replace", "replace", "replace", "rename", "truncate",
-                      "duplicate", "collide", "nest", "cycle"))
+    how = rng.choice(
+        (
+            "delete",
+            "replace",
+            "replace",
+            "replace",
+            "rename",
+            "truncate",
+            "duplicate",
+            "collide",
+            "nest",
+            "cycle",
+        )
+    )
     where = "/".join(map(str, path))
     value = holder[key]
     if how == "delete":

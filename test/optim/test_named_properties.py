@@ -34,7 +34,10 @@ from torch.testing._internal.common_utils import run_tests
 # Reproducible by default. More examples find more: set the number of them.
 _EXAMPLES = int(os.environ.get("OPTIM_NAMES_EXAMPLES", "0"))
 check = settings(
-    max_examples=_EXAMPLES or 50, derandomize=not _EXAMPLES, deadline=None, database=None
+    max_examples=_EXAMPLES or 50,
+    derandomize=not _EXAMPLES,
+    deadline=None,
+    database=None,
 )
 
 any_optimizer = st.sampled_from(optim_db)
@@ -236,7 +239,9 @@ class TestNamedProperties(OptimTestCase):
         self._assert_state(target, params, self._described(source, source_params))
 
     @check
-    @given(st.data(), st.sampled_from([i for i in optim_db if i.name == "LBFGS"]), loads)
+    @given(
+        st.data(), st.sampled_from([i for i in optim_db if i.name == "LBFGS"]), loads
+    )
     def test_flat_history_follows_its_parameters(self, data, info, load):
         groups = data.draw(groupings(info, data.draw(subsets(info))))
         source, source_params = trained(info, groups, 2, 0.01)

@@ -9,7 +9,7 @@ and those of the other direction.
 import sys
 import warnings
 from copy import deepcopy
-from functools import lru_cache
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,7 +117,7 @@ STORED = [
 ]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _read(file: File) -> Any:
     return torch.load(file.path, weights_only=True)
 
