@@ -1,0 +1,215 @@
+"""What is promised about speed, and whether the figures keep it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rounds import Figure, interquartile_range
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether one target is met."""
+
+    target: str
+    found: str
+    #: None if this run did not measure it.
+    met: bool | None
+
+
+#: From this size on, what a call costs once does not matter per parameter.
+_MANY = 1_000
+
+
+def verdicts(
+    figures: Sequence[Figure],
+    memory: Mapping[str, Any],
+    imports: Mapping[str, list[float]],
+) -> list[Verdict]:
+    """Judge the figures of a run.
+
+    Args:
+        figures (sequence of Figure): from all contests.
+        memory (Mapping): by workload and size, e.g. ``"load named 1000"``, the
+            bytes per parameter of a load with the series.
+        imports (Mapping): seconds of ``import torch`` for each kind.
+
+    Returns:
+        list of Verdict: one for each target.
+    """
+    found = {(f.contest, f.label, f.size): f for f in figures}
+    loads = ("unnamed", "named", "named, shuffled")
+    plain = ("unnamed", "named")
+    return [
+        _fastest(
+            "load at 30,000 parameters at least 100 times faster than stock",
+            [(label, found.get(("load", label, 30_000))) for label in loads],
+            100,
+        ),
+        *(
+            _growth(
+                f"load ({label}): time per parameter at 1,000,000 at most 1.5 times "
+                "that at 10,000",
+                found.get(("load", label, 10_000)),
+                found.get(("load", label, 1_000_000)),
+                1.5,
+            )
+            for label in loads
+        ),
+        _memory(memory),
+        _fastest(
+            "8,000 one-parameter groups built at least 50 times faster than stock",
+            [(k, found.get(("construct_groups", k, 8_000))) for k in plain],
+            50,
+        ),
+        _below(
+            "100,000 one-parameter groups built in less than 2 s",
+            [
+                (k, f.median)
+                for k in plain
+                if (f := found.get(("construct_groups", k, 100_000)))
+            ],
+            2.0,
+            "s",
+        ),
+        _ratios(
+            "8,000 groups added one by one take at most stock's time (within 10%)",
+            [
+                f
+                for f in figures
+                if (f.contest, f.size) == ("add_groups", 8_000) and f.speedups
+            ],
+            1.1,
+        ),
+        _ratios(
+            "state_dict() named at most 1.1 times stock's indexed, at each size",
+            [f for f in figures if (f.contest, f.label) == ("state_dict", "named")],
+            1.1,
+        ),
+        _ratios(
+            "construction named at most 1.1 times stock's named, at each size",
+            [f for f in figures if (f.contest, f.label) == ("construct", "named")],
+            1.1,
+        ),
+        _below(
+            f"matching alone at most 2 µs per parameter, from {_MANY:,} parameters on",
+            [
+                (f"{f.size:,}", f.median / f.size * 1e6)
+                for f in figures
+                if f.label == "matching alone" and f.size >= _MANY
+            ],
+            2.0,
+            "µs",
+        ),
+        *_by_name(figures, found),
+        *(
+            _ratios(
+                f"{name}.step() {label} takes stock's time, at each size",
+                [f for f in figures if (f.contest, f.label) == (contest, label)],
+                1.05,
+            )
+            for name, contest in (("SGD", "sgd_step"), ("Adam", "adam_step"))
+            for label in plain
+        ),
+        _import(imports),
+    ]
+
+
+def _by_name(
+    figures: Sequence[Figure], found: Mapping[tuple[str, str, int], Figure]
+) -> Iterable[Verdict]:
+    for contest, label, doing in (
+        ("get_by_name", "state_dict()", "named state_dict()"),
+        ("set_by_name", "load_state_dict()", "named load_state_dict()"),
+    ):
+        ours = [f for f in figures if (f.contest, f.label) == (contest, label)]
+        yield _fastest(
+            f"{doing} at least 20 times faster than stock's DCP, from 100 parameters",
+            [(f"{f.size:,}", f) for f in ours if f.speedups and f.size >= 100],
+            20,
+        )
+        ratios = [
+            (f"{f.size:,}", f.median / other.median)
+            for f in ours
+            if (other := found.get((contest, "stock _NamedOptimizer", f.size)))
+        ]
+        yield _below(
+            f"{doing} takes less time than _NamedOptimizer's, at each size",
+            ratios,
+            1.0,
+            "times",
+        )
+
+
+def _verdict(target: str, parts: Sequence[str], met: bool) -> Verdict:
+    if not parts:
+        return Verdict(target, "not measured", None)
+    return Verdict(target, ", ".join(parts), met)
+
+
+def _fastest(
+    target: str, figures: Sequence[tuple[str, Figure | None]], least: float
+) -> Verdict:
+    speedups = [(k, f.speedup) for k, f in figures if f and f.speedup is not None]
+    return _verdict(
+        target,
+        [f"{label}: {speedup:.3g}" for label, speedup in speedups],
+        all(speedup >= least for _, speedup in speedups),
+    )
+
+
+def _growth(
+    target: str, small: Figure | None, large: Figure | None, most: float
+) -> Verdict:
+    if small is None or large is None:
+        return _verdict(target, [], False)
+    per_small = small.median / small.size * 1e6
+    per_large = large.median / large.size * 1e6
+    text = (
+        f"{per_large / per_small:.2f} ({per_small:.2f} µs at {small.size:,}, "
+        f"{per_large:.2f} µs at {large.size:,})"
+    )
+    return _verdict(target, [text], per_large <= most * per_small)
+
+
+def _below(
+    target: str, values: Sequence[tuple[str, float]], most: float, unit: str
+) -> Verdict:
+    parts = [f"{label}: {value:.2f} {unit}" for label, value in values]
+    return _verdict(target, parts, all(value <= most for _, value in values))
+
+
+def _ratios(target: str, figures: Sequence[Figure], most: float) -> Verdict:
+    ratios = [(f"{f.label} at {f.size:,}", 1 / f.speedup) for f in figures if f.speedup]
+    parts = [f"{label}: {ratio:.2f}" for label, ratio in ratios]
+    return _verdict(target, parts, all(ratio <= most for _, ratio in ratios))
+
+
+def _memory(memory: Mapping[str, Any]) -> Verdict:
+    found = {
+        workload.removesuffix(" 1000000"): bytes_["extra"]
+        for workload, bytes_ in memory.items()
+        if workload.endswith(" 1000000")
+    }
+    return _verdict(
+        "load of 1,000,000 parameters: at the peak at most 1,024 bytes per parameter "
+        "beyond the state",
+        [f"{workload}: {extra:.0f}" for workload, extra in found.items()],
+        all(extra <= 1024 for extra in found.values()),
+    )
+
+
+def _import(imports: Mapping[str, list[float]]) -> Verdict:
+    """Judge by pairs, since the machine changes from one minute to the next."""
+    target = "import torch takes the same time, within noise"
+    if not imports:
+        return _verdict(target, [], False)
+    differences = [p - s for s, p in zip(imports["stock"], imports["patched"])]
+    differences.sort()
+    middle = differences[len(differences) // 2]
+    noise = interquartile_range(imports["stock"])
+    text = (
+        f"{middle * 1e3:+.0f} ms between two in turn, and {noise * 1e3:.0f} ms "
+        "(interquartile range) between two of stock"
+    )
+    return _verdict(target, [text], middle <= noise)

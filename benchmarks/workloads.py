@@ -1,0 +1,258 @@
+"""What is measured, as calls that a worker process makes.
+
+Each optimizer has one tensor of state a parameter, as SGD with momentum does, and
+tiny parameters, so that next to nothing but bookkeeping takes time.
+"""
+
+import io
+import random
+import tracemalloc
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+from torch.optim import SGD, Adam, Optimizer
+
+
+Call: TypeAlias = Callable[[], object]
+
+
+class UnavailableError(Exception):
+    """This torch does not have what a workload needs."""
+
+
+class Subject:
+    """Parameters, optimizers and state dicts of one size, made when first needed.
+
+    Args:
+        size (int): the number of parameters.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    @cached_property
+    def params(self) -> dict[str, nn.Parameter]:
+        """Parameters, named as those of a mixture of experts."""
+        return {
+            f"layers.{i // 64}.experts.{i % 64}.weight": nn.Parameter(torch.zeros(2))
+            for i in range(self.size)
+        }
+
+    def given(self, named: bool) -> list[Any]:
+        """The parameters as they are given to an optimizer, with or without names."""
+        return list(self.params.items() if named else self.params.values())
+
+    @cached_property
+    def unnamed(self) -> Optimizer:
+        """An optimizer with state, built from tensors."""
+        return _with_state(SGD(self.given(False), lr=0.1, momentum=0.9))
+
+    @cached_property
+    def named(self) -> Optimizer:
+        """An optimizer with state, built from names and tensors."""
+        return _with_state(SGD(self.given(True), lr=0.1, momentum=0.9))
+
+    @cached_property
+    def saved_shuffled(self) -> dict[str, Any]:
+        """What the named optimizer saves if its parameters come in another order."""
+        pairs = self.given(True)
+        random.Random(0).shuffle(pairs)
+        return _with_state(SGD(pairs, lr=0.1, momentum=0.9)).state_dict()
+
+    @cached_property
+    def module(self) -> nn.Module:
+        """A module whose parameters these are, by these names."""
+        root = nn.Module()
+        for name, param in self.params.items():
+            *path, last = name.split(".")
+            module = root
+            for part in path:
+                if part not in module._modules:
+                    module.add_module(part, nn.Module())
+                module = module.get_submodule(part)
+            module.register_parameter(last, param)
+        return root
+
+
+def _with_state(optimizer: Optimizer) -> Optimizer:
+    for group in optimizer.param_groups:
+        for param in group["params"]:
+            optimizer.state[param] = {"momentum_buffer": torch.zeros_like(param)}
+    return optimizer
+
+
+def _construct(subject: Subject, *, named: bool) -> Call:
+    params = subject.given(named)
+    return lambda: SGD(params, lr=0.1, momentum=0.9)
+
+
+def _construct_groups(subject: Subject, *, named: bool) -> Call:
+    params = subject.given(named)
+    return lambda: SGD([{"params": [p]} for p in params], lr=0.1, momentum=0.9)
+
+
+def _add_groups(subject: Subject, *, named: bool) -> Call:
+    first, *others = subject.given(named)
+
+    def call() -> None:
+        optimizer = SGD([first], lr=0.1, momentum=0.9)
+        for param in others:
+            optimizer.add_param_group({"params": [param]})
+
+    return call
+
+
+def _state_dict(subject: Subject, *, named: bool) -> Call:
+    return (subject.named if named else subject.unnamed).state_dict
+
+
+def _load(subject: Subject, *, named: bool, shuffled: bool = False) -> Call:
+    optimizer = subject.named if named else subject.unnamed
+    saved = subject.saved_shuffled if shuffled else optimizer.state_dict()
+    return partial(optimizer.load_state_dict, saved)
+
+
+def _match(subject: Subject) -> Call:
+    try:
+        from torch.optim._param_names import match_state_dict
+    except ImportError as error:
+        raise UnavailableError("this torch does not match names") from error
+    saved = subject.named.state_dict()
+    return partial(
+        match_state_dict,
+        subject.named.param_groups,
+        saved["param_groups"],
+        saved["state"],
+        param_shaped=("momentum_buffer",),
+    )
+
+
+def _distributed() -> None:
+    if not torch.distributed.is_available():
+        raise UnavailableError("this torch is built without torch.distributed")
+
+
+def _dcp_get(subject: Subject) -> Call:
+    _distributed()
+    from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
+
+    return partial(get_optimizer_state_dict, subject.module, subject.unnamed)
+
+
+def _dcp_set(subject: Subject) -> Call:
+    _distributed()
+    from torch.distributed.checkpoint import state_dict
+
+    module, optimizer = subject.module, subject.unnamed
+    saved = state_dict.get_optimizer_state_dict(module, optimizer)
+    return partial(state_dict.set_optimizer_state_dict, module, optimizer, saved)
+
+
+def _wrapper(subject: Subject) -> Any:
+    _distributed()
+    from torch.distributed.optim import named_optimizer
+
+    # Its annotations are not those of what it takes.
+    construct: Any = named_optimizer._NamedOptimizer
+    wrapper = construct(
+        subject.given(True), SGD, None, subject.module, lr=0.1, momentum=0.9
+    )
+    _with_state(wrapper._optimizer)
+    return wrapper
+
+
+def _wrapper_get(subject: Subject) -> Call:
+    return _wrapper(subject).state_dict  # type: ignore[no-any-return]
+
+
+def _wrapper_set(subject: Subject) -> Call:
+    wrapper = _wrapper(subject)
+    return partial(wrapper.load_state_dict, wrapper.state_dict())
+
+
+def _step(
+    subject: Subject, kind: Callable[..., Optimizer], *, named: bool, **options: Any
+) -> Call:
+    params = subject.given(named)
+    for param in subject.params.values():
+        param.grad = torch.ones_like(param)
+    optimizer = kind(params, **options)
+    for _ in range(3):
+        optimizer.step()
+    return optimizer.step
+
+
+_SGD = partial(_step, kind=SGD, lr=1e-3, momentum=0.9)
+_ADAM = partial(_step, kind=Adam, lr=1e-3)
+
+#: Makes the call that is measured, by the name of the workload.
+WORKLOADS: Mapping[str, Callable[[Subject], Call]] = {
+    "construct unnamed": partial(_construct, named=False),
+    "construct named": partial(_construct, named=True),
+    "construct groups unnamed": partial(_construct_groups, named=False),
+    "construct groups named": partial(_construct_groups, named=True),
+    "add groups unnamed": partial(_add_groups, named=False),
+    "add groups named": partial(_add_groups, named=True),
+    "state_dict unnamed": partial(_state_dict, named=False),
+    "state_dict named": partial(_state_dict, named=True),
+    "load unnamed": partial(_load, named=False),
+    "load named": partial(_load, named=True),
+    "load shuffled": partial(_load, named=True, shuffled=True),
+    "match": _match,
+    "dcp get": _dcp_get,
+    "dcp set": _dcp_set,
+    "wrapper get": _wrapper_get,
+    "wrapper set": _wrapper_set,
+    "sgd step unnamed": partial(_SGD, named=False),
+    "sgd step named": partial(_SGD, named=True),
+    "adam step unnamed": partial(_ADAM, named=False),
+    "adam step named": partial(_ADAM, named=True),
+}
+
+
+def load_memory(subject: Subject, workload: str) -> dict[str, float]:
+    """Memory that Python allocates during a load, from :mod:`tracemalloc`.
+
+    Args:
+        subject (Subject): the parameters.
+        workload (str): the name of the load.
+
+    Returns:
+        dict[str, float]: in bytes per parameter, ``"peak"``, ``"kept"`` (the new
+        state and param groups; meanwhile the old ones are there, too, but not
+        counted), and ``"extra"``, which is what is beyond them at the peak.
+    """
+    call = WORKLOADS[workload](subject)
+    call()  # what is allocated once
+    tracemalloc.start()
+    try:
+        call()
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    per_param = {"peak": peak, "kept": kept, "extra": peak - kept}
+    return {key: value / subject.size for key, value in per_param.items()}
+
+
+def file_size(subject: Subject, *, named: bool) -> int:
+    """The bytes of a file with the optimizer's state dict.
+
+    Args:
+        subject (Subject): the parameters.
+        named (bool): whether the optimizer has names.
+
+    Returns:
+        int: the size of what :func:`torch.save` writes.
+    """
+    optimizer = subject.named if named else subject.unnamed
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    return file.tell()
+
+
+def name_bytes(subject: Subject) -> float:
+    """The mean length of a parameter's name, in bytes."""
+    return sum(len(name.encode()) for name in subject.params) / subject.size
