@@ -30,6 +30,7 @@ from torch.optim._param_names.flat import align_flat_state
 from torch.optim._param_names.keys import (
     is_named,
     named_params,
+    pack_groups,
     pack_state,
     param_keys,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "match_state_dict",
     "name_suffix",
     "named_params",
+    "pack_groups",
     "pack_state",
     "pairs_from_mapping",
     "param_keys",

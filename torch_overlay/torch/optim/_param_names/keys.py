@@ -15,6 +15,7 @@ __all__ = [
     "indices",
     "is_named",
     "named_params",
+    "pack_groups",
     "pack_state",
     "param_keys",
     "params_by_name",
@@ -26,7 +27,10 @@ _Id = TypeVar("_Id", bound=Hashable)
 
 def is_named(groups: Sequence[dict[str, Any]]) -> bool:
     """Whether every one of the param groups of an optimizer has names."""
-    return bool(groups) and all("param_names" in group for group in groups)
+    for group in groups:
+        if "param_names" not in group:
+            return False
+    return bool(groups)
 
 
 def group_names(groups: Sequence[dict[str, Any]]) -> list[list[str]] | None:
@@ -102,9 +106,12 @@ def param_keys(groups: Sequence[dict[str, Any]]) -> dict[int, str] | dict[int, i
     names = group_names(groups)
     if names is not None:
         by_id: dict[int, str] = {}
-        # Backwards, so that the first name of a parameter is the one that stays.
-        for group, own in zip(reversed(groups), reversed(names)):
-            by_id.update(zip(map(id, reversed(group["params"])), reversed(own)))
+        for group, own in zip(groups, names):
+            by_id.update(zip(map(id, group["params"]), own))
+        if len(by_id) != sum(map(len, names)):
+            # Backwards, so that the first name of a parameter is the one that stays.
+            for group, own in zip(reversed(groups), reversed(names)):
+                by_id.update(zip(map(id, reversed(group["params"])), reversed(own)))
         return by_id
     return indices([map(id, group["params"]) for group in groups])
 
@@ -126,11 +133,44 @@ def indices(groups: Iterable[Iterable[_Id]]) -> dict[_Id, int]:
         ids = list(group)
         own = dict(zip(ids, count(start)))
         start += len(ids)
-        if numbered.keys().isdisjoint(own):
+        if not numbered:
+            numbered = own
+        elif numbered.keys().isdisjoint(own):
             numbered.update(own)
         else:
             numbered.update({i: k for i, k in own.items() if i not in numbered})
     return numbered
+
+
+def pack_groups(
+    groups: Sequence[dict[str, Any]],
+) -> tuple[list[dict[str, Any]], dict[int, str] | dict[int, int]]:
+    """Replace the parameters in an optimizer's param groups by their keys.
+
+    Args:
+        groups (sequence of dict): param groups, perhaps edited by hand.
+
+    Returns:
+        (list of dict, dict): new param groups, whose ``params``, now the last
+        entry, are keys; the key of each parameter, by the ``id()`` of it. Other
+        values are not copied.
+
+    Raises:
+        ValueError, TypeError: as :func:`group_names` does.
+    """
+    keys = param_keys(groups)
+    in_order = list(keys.values())
+    packed = []
+    start = 0
+    for group in groups:
+        packed.append(dict(group))
+        params = packed[-1].pop("params")
+        packed[-1]["params"] = in_order[start : start + len(params)]
+        start += len(params)
+    if start != len(in_order):  # some parameters are there more than once
+        for group, new in zip(groups, packed):
+            new["params"] = [keys[id(param)] for param in group["params"]]
+    return packed, keys
 
 
 def pack_state(
@@ -151,20 +191,24 @@ def pack_state(
         ValueError: if a key that is no tensor equals the name of a parameter.
     """
     try:
-        packed = {
-            (keys[id(k)] if isinstance(k, Tensor) else k): v for k, v in state.items()
-        }
+        # No other key can have the id of a parameter.
+        return dict(zip(map(keys.__getitem__, map(id, state)), state.values()))
     except KeyError:
-        stray = next(k for k in state if isinstance(k, Tensor) and id(k) not in keys)
-        raise KeyError(
-            f"the optimizer has state for a Tensor of shape {tuple(stray.shape)} that "
-            "is in none of its param groups. Please delete its entry from "
-            "optimizer.state, or add the Tensor to a param group"
-        ) from None
-    if not all(issubclass(kind, Tensor) for kind in set(map(type, state))):
-        others = [key for key in state if isinstance(key, str)]
-        check_other_keys(others, set(keys.values()))
-    return packed
+        return _pack_other_state(state, keys)
+
+
+def _pack_other_state(
+    state: Mapping[Any, Any], keys: Mapping[int, str] | Mapping[int, int]
+) -> dict[Any, Any]:
+    for key in state:
+        if isinstance(key, Tensor) and id(key) not in keys:
+            raise KeyError(
+                f"the optimizer has state for a Tensor of shape {tuple(key.shape)} that "
+                "is in none of its param groups. Please delete its entry from "
+                "optimizer.state, or add the Tensor to a param group"
+            )
+    check_other_keys([k for k in state if isinstance(k, str)], set(keys.values()))
+    return {keys.get(id(k), k): v for k, v in state.items()}
 
 
 def named_params(groups: Sequence[dict[str, Any]]) -> list[tuple[str, Tensor]]:

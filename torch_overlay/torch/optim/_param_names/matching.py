@@ -100,8 +100,61 @@ def match_state_dict(
         return _match_unnamed(groups, saved_groups, saved_state, strict)
     check_form(saved_groups, saved_state)
     saved = saved_names(saved_groups)
-    by_name = params_by_name(groups, names)
     problems: list[str] = []
+    match = _match_in_order(groups, names, saved_groups, saved) if strict else None
+    if match is None:
+        match = _match_by_name(
+            groups, names, saved_groups, saved, saved_state, strict, problems
+        )
+    for group, own in zip(match.groups, names):
+        group["param_names"] = own
+    problems += _unfit_state(groups, match.params, saved_state, param_shaped)
+    if problems:
+        raise ValueError(load_error(owner, problems))
+    if not saved_state.keys() <= match.params.keys():
+        others = [
+            k for k in saved_state if k not in match.params and k not in match.ignored
+        ]
+        check_other_keys(others, set(chain.from_iterable(names)))
+    return match
+
+
+def _match_in_order(
+    groups: Sequence[dict[str, Any]],
+    names: Sequence[Sequence[str]],
+    saved_groups: Sequence[dict[str, Any]],
+    saved: SavedNames,
+) -> Match | None:
+    """Match two sides that have the same names in the same order, without ties.
+
+    What :func:`_match_by_name` would find, in a fraction of the time.
+    """
+    if saved.groups != names:
+        return None
+    match = _match_by_position(groups, saved_groups, True, True)
+    num_params = sum(map(len, names))
+    if len(match.params) != num_params:  # a saved id stands there twice
+        return None
+    if len(set(map(id, match.params.values()))) != num_params:
+        return None
+    return match._replace(by_name=True)
+
+
+def _match_by_name(
+    groups: Sequence[dict[str, Any]],
+    names: Sequence[Sequence[str]],
+    saved_groups: Sequence[dict[str, Any]],
+    saved: SavedNames,
+    saved_state: Mapping[Any, Any],
+    strict: bool,
+    problems: list[str],
+) -> Match:
+    """Match by name, or by position if the state dict has no names to match by.
+
+    Adds to ``problems`` what differs. The result is then good only for finding
+    further problems.
+    """
+    by_name = params_by_name(groups, names)
     if saved.groups is not None and (
         saved.named
         or not strict
@@ -111,24 +164,13 @@ def match_state_dict(
         pairs = _pair(by_name, saved_groups, saved.groups, saved_state)
         problems += pairs.problems
         if strict:
-            match = _match_strictly(groups, names, saved_groups, pairs, problems)
-        else:
-            match = _match_common(groups, saved_groups, pairs)
-    else:
-        match = _match_by_position(groups, saved_groups, True, strict)
-        if saved.problem is not None:
-            match = match._replace(warnings=[f"{saved.problem} {_BY_POSITION}"])
-        elif saved.groups is not None:
-            match = match._replace(warnings=[_nothing_in_common(by_name, saved.groups)])
-    for group, own in zip(match.groups, names):
-        group["param_names"] = own
-    problems += _unfit_state(groups, match.params, saved_state, param_shaped)
-    if problems:
-        raise ValueError(load_error(owner, problems))
-    others = (
-        k for k in saved_state if k not in match.params and k not in match.ignored
-    )
-    check_other_keys(others, by_name)
+            return _match_strictly(groups, names, saved_groups, pairs, problems)
+        return _match_common(groups, saved_groups, pairs)
+    match = _match_by_position(groups, saved_groups, True, strict)
+    if saved.problem is not None:
+        return match._replace(warnings=[f"{saved.problem} {_BY_POSITION}"])
+    if saved.groups is not None:
+        return match._replace(warnings=[_nothing_in_common(by_name, saved.groups)])
     return match
 
 
@@ -363,7 +405,8 @@ def _unfit_state(
         param = params.get(param_id)
         if param is None:
             continue
-        if not isinstance(state, Mapping):
+        # Whether something is a Mapping takes long to find out.
+        if type(state) is not dict and not isinstance(state, Mapping):
             unfit.append((param, f"should be a dict, but is {torch.typename(state)}"))
             continue
         for key in param_shaped:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 __all__ = ["check_names", "pairs_from_mapping", "read_group"]
 
+_STR = frozenset([str])
+
 
 def pairs_from_mapping(params: Mapping[Any, Any]) -> list[tuple[str, Tensor]]:
     """Turn a mapping of parameters into ``(name, parameter)`` pairs.
@@ -84,13 +86,16 @@ def check_names(names: Any, num_params: int) -> list[str]:
         TypeError: if ``names`` is no list of strings.
         ValueError: if there is not one name for each parameter.
     """
-    if isinstance(names, (str, Mapping, Set)) or not isinstance(names, Iterable):
+    # The usual types first: asking whether something is Iterable takes long.
+    if not isinstance(names, (list, tuple)) and (
+        isinstance(names, (str, Mapping, Set)) or not isinstance(names, Iterable)
+    ):
         raise TypeError(
             "param_names should be a list with a str for each parameter, but got "
             + torch.typename(names)
         )
     checked: list[str] = list(names)
-    if set(map(type, checked)) - {str}:
+    if not _STR.issuperset(map(type, checked)):
         for name in checked:
             if not isinstance(name, str):
                 raise TypeError(_not_a_str(name))
@@ -104,19 +109,21 @@ def check_names(names: Any, num_params: int) -> list[str]:
 
 def _split_pairs(params: list[Any]) -> tuple[list[Any], list[str] | None]:
     kinds = set(map(type, params))
-    num_tuples = sum(issubclass(kind, tuple) for kind in kinds)
-    if num_tuples == 0:
+    tuples = [kind for kind in kinds if issubclass(kind, tuple)]
+    if not tuples:
         return list(params), None
-    if num_tuples < len(kinds):
+    if len(tuples) < len(kinds):
         raise ValueError(
             "all optimizer params should be with/without names. Some param names are missing"
         )
-    for length in set(map(len, params)) - {2}:
+    try:
+        names, tensors = zip(*params, strict=True)
+    except ValueError:
+        length = next((len(pair) for pair in params if len(pair) != 2), 2)
         raise TypeError(
             "named parameters should be (name, parameter) pairs, but one of them is a "
             f"tuple of length {length}"
-        )
-    names, tensors = zip(*params)
+        ) from None
     return list(tensors), check_names(names, len(params))
 
 
