@@ -2,17 +2,23 @@
 
 """Distributed checkpoints of optimizers with and without names, in one process."""
 
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 
 import torch
+import torch.distributed.checkpoint as dcp
 from _common import OptimTestCase
+from test_linear import _counted, _work, LARGE, MOST_GROWTH, SMALL
 from torch import nn
 from torch.distributed.checkpoint.state_dict import (
     get_optimizer_state_dict,
     set_optimizer_state_dict,
     StateDictOptions,
 )
-from torch.optim import Adam
+from torch.optim import Adam, Optimizer, SGD
 from torch.testing._internal.common_utils import (
     instantiate_parametrized_tests,
     parametrize,
@@ -26,6 +32,10 @@ OPTIONS = [
     subtest({"flatten_optimizer_state_dict": True}, "flattened"),
     subtest({"full_state_dict": True}, "full"),
     subtest({"cpu_offload": True}, "offloaded"),
+    subtest(
+        {"full_state_dict": True, "flatten_optimizer_state_dict": True},
+        "full_and_flattened",
+    ),
 ]
 
 
@@ -58,9 +68,18 @@ def make_optimizer(
 
 def train(model: nn.Module, optimizer: Adam, steps: int) -> None:
     for _ in range(steps):
-        optimizer.zero_grad()
         model(torch.ones(5, 3)).pow(2).sum().backward()
         optimizer.step()
+        # Where there are gradients, no state is made for a load.
+        model.zero_grad()
+
+
+@contextmanager
+def single_process() -> Iterator[None]:
+    """Ignore the warning that there are no other processes."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")
+        yield
 
 
 class TestNamedDCP(OptimTestCase):
@@ -115,11 +134,14 @@ class TestNamedDCP(OptimTestCase):
         self.assertTrue(names[0].startswith("module."))
 
     @parametrize("flattened", [True, False])
-    def test_checkpoint_of_a_release_that_stores_names(self, flattened):
+    @parametrize("full", [True, False])
+    def test_checkpoint_of_a_release_that_stores_names(self, flattened, full):
         model = make_model()
         optimizer = make_optimizer(model, named=True, lr=0.1)
         train(model, optimizer, 2)
-        options = StateDictOptions(flatten_optimizer_state_dict=flattened)
+        options = StateDictOptions(
+            flatten_optimizer_state_dict=flattened, full_state_dict=full
+        )
         saved = get_optimizer_state_dict(model, optimizer, options=options)
         names = [group["param_names"] for group in optimizer.param_groups]
         if flattened:
@@ -156,8 +178,233 @@ class TestNamedDCP(OptimTestCase):
             )
         self.assertEqual(sizes[1], 10 * sizes[0])
 
+    @parametrize("named", [True, False])
+    @parametrize("options", OPTIONS)
+    def test_split_group(self, options, named):
+        model = make_model()
+        params = list(model.named_parameters() if named else model.parameters())
+        optimizer = Adam(params, lr=0.1)
+        train(model, optimizer, 2)
+        options = StateDictOptions(**options)
+        saved = get_optimizer_state_dict(model, optimizer, options=options)
+
+        again = make_model()
+        again.load_state_dict(model.state_dict())
+        params = list(again.named_parameters() if named else again.parameters())
+        groups = [{"params": params[2:]}, {"params": params[:2]}]
+        resumed = Adam(groups, lr=0.9, weight_decay=0.5)
+        set_optimizer_state_dict(again, resumed, deepcopy(saved), options=options)
+        self.assertEqual([g["weight_decay"] for g in resumed.param_groups], [0, 0])
+        train(model, optimizer, 2)
+        train(again, resumed, 2)
+        for one, other in zip(model.parameters(), again.parameters(), strict=True):
+            self.assertEqual(one, other, rtol=0, atol=0)
+
+    @parametrize("named", [True, False])
+    @parametrize("options", OPTIONS)
+    def test_parameters_that_were_not_saved(self, options, named):
+        model = make_model()
+        params = list(model.named_parameters() if named else model.parameters())
+        optimizer = Adam(params[2:], lr=0.1)
+        train(model, optimizer, 2)
+        strict = StateDictOptions(**options)
+        saved = get_optimizer_state_dict(model, optimizer, options=strict)
+
+        resumed = Adam([{"params": params[:2]}, {"params": params[:1:-1]}], lr=0.9)
+        with self.assertRaisesRegex(
+            RuntimeError, "Missing optimizer state for parameter '0.weight'"
+        ):
+            set_optimizer_state_dict(model, resumed, deepcopy(saved), options=strict)
+        not_strict = StateDictOptions(**options, strict=False)
+        set_optimizer_state_dict(model, resumed, deepcopy(saved), options=not_strict)
+        self.assertEqual([group["lr"] for group in resumed.param_groups], [0.9, 0.1])
+        for param in model[2].parameters():
+            exp_avg = optimizer.state[param]["exp_avg"]
+            self.assertEqual(resumed.state[param]["exp_avg"], exp_avg)
+        for param in model[0].parameters():
+            # Full ones are loaded into what the optimizer has: moments of zero.
+            state = resumed.state.get(param, {})
+            self.assertEqual("exp_avg" in state, "full_state_dict" in options)
+            self.assertFalse(state.get("exp_avg", torch.zeros(1)).any())
+        train(model, resumed, 1)
+
+    @parametrize("named", [True, False])
+    @parametrize("options", OPTIONS)
+    def test_load_into_a_part(self, options, named):
+        model = make_model()
+        optimizer = make_optimizer(model, named=named, lr=0.1)
+        train(model, optimizer, 2)
+        options = StateDictOptions(**options)
+        saved = get_optimizer_state_dict(model, optimizer, options=options)
+
+        params = list(model.named_parameters() if named else model.parameters())
+        part = Adam(params[2:][::-1], lr=0.9)
+        set_optimizer_state_dict(model, part, deepcopy(saved), options=options)
+        self.assertEqual(part.param_groups[0]["lr"], 0.1 / 10)
+        self.assertEqual(len(part.state), 2)
+        for param in model[2].parameters():
+            exp_avg = optimizer.state[param]["exp_avg"]
+            self.assertEqual(part.state[param]["exp_avg"], exp_avg)
+
+    @parametrize("options", OPTIONS)
+    def test_submodules(self, options):
+        options = StateDictOptions(**options)
+        found = []
+        for named in (False, True):
+            model = make_model()
+            optimizer = make_optimizer(model, named=named, lr=0.1)
+            train(model, optimizer, 2)
+            with self.assertWarnsRegex(FutureWarning, "submodules"):
+                found.append(
+                    get_optimizer_state_dict(
+                        model, optimizer, submodules={model[2]}, options=options
+                    )
+                )
+        self.assert_same(*found)
+
+    @parametrize("named", [True, False])
+    @parametrize("options", OPTIONS)
+    def test_no_state(self, options, named):
+        model = make_model()
+        params = list(model.named_parameters() if named else model.parameters())
+        first, second = SGD(params[:2], lr=0.1), SGD(params[2:], lr=0.2)
+        options = StateDictOptions(**options)
+        saved = get_optimizer_state_dict(model, [first, second], options=options)
+        groups = [{"params": params[3:1:-1]}, {"params": params[:2]}]
+        one = SGD(groups, lr=0.9)
+        set_optimizer_state_dict(model, one, deepcopy(saved), options=options)
+        self.assertEqual([group["lr"] for group in one.param_groups], [0.2, 0.1])
+
+    @parametrize("named", [True, False])
+    def test_plain_save_and_load(self, named):
+        # An optimizer may be saved as it is, too: it has a state_dict().
+        for stateful in (False, True):
+            model = make_model()
+            optimizer = make_optimizer(model, named=named, lr=0.1)
+            train(model, optimizer, 2)
+            resumed = make_optimizer(model, named=named, lr=0.9)
+            with tempfile.TemporaryDirectory() as folder, single_process():
+                item = optimizer if stateful else optimizer.state_dict()
+                dcp.save({"optimizer": item}, checkpoint_id=folder)
+                get_optimizer_state_dict(model, resumed)
+                item = resumed if stateful else resumed.state_dict()
+                dcp.load({"optimizer": item}, checkpoint_id=folder)
+            if not stateful:
+                resumed.load_state_dict(item)
+            self.assert_same(resumed.state_dict(), optimizer.state_dict())
+
+    @parametrize("flattened", [True, False])
+    @parametrize("plain_first", [True, False])
+    def test_named_state_dict_is_keyed_as_a_checkpoint(self, flattened, plain_first):
+        # Provided that the names are the model's: no form needs the optimizer that
+        # wrote it to be read in the other.
+        if flattened:
+            options = StateDictOptions(flatten_optimizer_state_dict=True)
+        else:
+            options = StateDictOptions()
+        model = make_model()
+        optimizer = make_optimizer(model, named=True, lr=0.1)
+        train(model, optimizer, 2)
+        checkpoint = get_optimizer_state_dict(model, optimizer, options=options)
+        state = optimizer.state_dict()["state"]
+        if flattened:
+            for name, entries in state.items():
+                for key, value in entries.items():
+                    self.assertIs(checkpoint[f"state.{name}.{key}"], value)
+            return
+        self.assertEqual(list(checkpoint["state"]), list(state))
+        resumed = make_optimizer(model, named=True, lr=0.9, backwards=True)
+        if plain_first:
+            saved = deepcopy(optimizer.state_dict())
+            set_optimizer_state_dict(model, resumed, saved)
+        else:
+            resumed.load_state_dict(deepcopy(checkpoint))
+        for name, entries in resumed.named_state():
+            self.assertEqual(entries, state[name])
+
+
+class _Nesting(SGD):
+    """Keeps state in dicts, as Shampoo does."""
+
+    def step(self, closure=None):
+        super().step(closure)
+        for state in self.state.values():
+            state["factors"] = {"left": torch.ones(1), "right": torch.ones(1)}
+
+
+def _one_group(params: list) -> list[Optimizer]:
+    return [Adam(params)]
+
+
+def _many_groups(params: list) -> list[Optimizer]:
+    return [Adam([{"params": [param]} for param in params])]
+
+
+def _nesting(params: list) -> list[Optimizer]:
+    return [_Nesting(params, momentum=0.9)]
+
+
+def _without_state(params: list) -> list[Optimizer]:
+    return [SGD([{"params": [param]} for param in params])]
+
+
+def _many_optimizers(params: list) -> list[Optimizer]:
+    return [Adam([param]) for param in params]
+
+
+WAYS = {
+    "one_group": _one_group,
+    "many_groups": _many_groups,
+    "nested_state": _nesting,
+    "without_state": _without_state,
+    "many_optimizers": _many_optimizers,
+}
+
+
+class TestLinearDCP(OptimTestCase):
+    """Four times the parameters, about four times the work."""
+
+    def assert_linear(self, prepare: Callable[[int], Callable[[], object]]) -> None:
+        prepare(2)()  # what is done once
+        small, large = (_work(prepare(count)) for count in (SMALL, LARGE))
+        self.assertGreater(small, SMALL, "nothing was counted")
+        self.assertLessEqual(large / small, MOST_GROWTH, f"{large}, {small}")
+
+    def prepare(self, way: str, count: int, named: bool) -> tuple[nn.Module, list]:
+        model = nn.Sequential(*[nn.Linear(1, 1, bias=False) for _ in range(count)])
+        params = list(model.named_parameters() if named else model.parameters())
+        return model, WAYS[way](params)
+
+    @parametrize("way", list(WAYS))
+    @parametrize("options", OPTIONS)
+    @parametrize("named", [True, False])
+    def test_get(self, way, options, named):
+        def prepare(count: int) -> Callable[[], object]:
+            model, optimizers = self.prepare(way, count, named)
+            given = StateDictOptions(**options)
+            return lambda: get_optimizer_state_dict(model, optimizers, options=given)
+
+        self.assert_linear(prepare)
+
+    @parametrize("way", list(WAYS))
+    @parametrize("options", OPTIONS)
+    @parametrize("named", [True, False])
+    def test_set(self, way, options, named):
+        def prepare(count: int) -> Callable[[], object]:
+            model, optimizers = self.prepare(way, count, named)
+            given = StateDictOptions(**options)
+            saved = get_optimizer_state_dict(model, optimizers, options=given)
+            if "param_groups" in saved:
+                saved = _counted(saved)
+            return lambda: set_optimizer_state_dict(
+                model, optimizers, saved, options=given
+            )
+
+        self.assert_linear(prepare)
+
 
 instantiate_parametrized_tests(TestNamedDCP)
+instantiate_parametrized_tests(TestLinearDCP)
 
 
 if __name__ == "__main__":
