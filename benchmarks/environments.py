@@ -22,6 +22,8 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 WORK = layout.BUILD / "bench"
 
+_NO_BYTECODE = ("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")
+
 
 def make(work: Path = WORK) -> dict[Kind, dict[str, str]]:
     """Make both environments.
@@ -68,8 +70,10 @@ def series_id() -> str:
 
 def _alone(folder: Path) -> dict[str, str]:
     """The environment of a process with nothing but this torch and one thread."""
+    # Without bytecode, an import would compile what the series changes each time.
+    variables = {k: v for k, v in os.environ.items() if k not in _NO_BYTECODE}
     return {
-        **os.environ,
+        **variables,
         "PYTHONPATH": str(folder),
         # Some tools start "python" from there.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),

@@ -2,25 +2,28 @@
 
 Run ``python benchmarks/optim_state.py``. It makes both torches over the installed
 one, measures them in turns in one run, prints a table, and says for each target
-whether it is met. ``--refresh`` writes what ``benchmarks/results/`` holds.
+whether it is met. ``--refresh`` writes what ``benchmarks/results/`` holds, and the
+figures in the README.
 """
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
 import platform
-import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import environments
 import plan
+import readme
 import report
 import rounds
+import step_instructions
 import targets
 from environments import KINDS, Kind
 
@@ -29,7 +32,12 @@ from tools.errors import ToolError
 
 
 RESULTS = Path(__file__).resolve().parent / "results"
-INSTRUCTIONS = Path(__file__).resolve().parent / "step_instructions.py"
+
+#: What a run has measured so far; ``--resume`` goes on from there.
+UNFINISHED = environments.WORK / "unfinished.json"
+
+#: What is to be measured: a text that says so, and what measures it.
+Step: TypeAlias = tuple[str, Callable[[], None]]
 
 
 def machine() -> dict[str, Any]:
@@ -37,6 +45,7 @@ def machine() -> dict[str, Any]:
     return {
         "cpu": _cpu(),
         "cores": os.cpu_count(),
+        "memory": _memory(),
         "platform": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
@@ -52,135 +61,190 @@ def _cpu() -> str:
     return names[0].partition(":")[2].strip() if names else platform.processor()
 
 
-def measure(
-    by_kind: Mapping[Kind, Mapping[str, str]], options: argparse.Namespace
-) -> dict[str, Any]:
-    """Measure everything.
+def _memory() -> str:
+    try:
+        pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return "unknown"
+    return f"{pages / 2**30:.0f} GiB"
+
+
+class Run:
+    """The figures of a run, and what it still has to measure.
 
     Args:
-        by_kind (Mapping): environment variables of each kind.
         options (Namespace): from the command line.
-
-    Returns:
-        dict: the figures of all contests, and all else that the report shows.
     """
-    figures: list[rounds.Figure] = []
-    left_out: dict[str, list[str]] = {}
-    memory: dict[str, dict[str, Any]] = {}
-    sizes: dict[str, dict[str, float]] = {}
-    contests = [c for c in plan.CONTESTS if not options.only or c.key in options.only]
-    with rounds.workers(by_kind) as ask:
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.figures: list[rounds.Figure] = []
+        self.found: dict[str, Any] = {
+            "machine": machine(),
+            "series": environments.series_id(),
+            "rounds": options.rounds,
+            "largest": options.largest,
+            "only": options.only,
+            "torch": {},
+            "left_out": {},
+            "memory": {},
+            "files": {},
+            "imports": {},
+            "instructions": {},
+            "done": [],
+        }
+        self._start = time.monotonic()
+
+    def resume(self) -> None:
+        """Take over what an unfinished run has measured.
+
+        Raises:
+            ToolError: if there is none, or it was another one.
+        """
+        try:
+            before = json.loads(UNFINISHED.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ToolError(f"There is no unfinished run in {UNFINISHED}.") from error
+        for key in ("series", "rounds", "largest", "only"):
+            if before[key] != self.found[key]:
+                raise ToolError(
+                    f"The unfinished run has {key} {before[key]}, not "
+                    f"{self.found[key]}; start anew, without --resume."
+                )
+        self.figures = figures_of(before)
+        del before["figures"]
+        self.found = before
+
+    def measure(self) -> None:
+        """Measure what is left, and write what there is after each step.
+
+        Raises:
+            ToolError: if the environments cannot be made, or a worker ends.
+        """
+        by_kind = environments.make()
+        with contextlib.ExitStack() as stack:
+            ask = stack.enter_context(rounds.workers(by_kind))
+            self._check(ask)
+            steps = list(self._steps(ask, by_kind))
+            for number, (text, step) in enumerate(steps, 1):
+                if text in self.found["done"]:
+                    continue
+                start = time.monotonic()
+                step()
+                self.found["done"].append(text)
+                files.replace({UNFINISHED: self.as_json().encode()})
+                now = time.monotonic()
+                print(
+                    f"[{number}/{len(steps)}] {text}: {now - start:.0f} s "
+                    f"({(now - self._start) / 60:.1f} min)",
+                    file=sys.stderr,
+                    flush=True,
+                )
+        self.figures.sort(key=lambda f: (_rank(f.contest), f.size))
+
+    def _check(self, ask: rounds.Ask) -> None:
         versions = {kind: ask(kind, do="version") for kind in KINDS}
         if [versions[kind].pop("patched") for kind in KINDS] != [False, True]:
             raise ToolError(
                 f"The two torches are not what they should be: {versions}. Remove "
                 f"{environments.WORK} and run this again."
             )
-        steps = sorted({(size, c.key) for c in contests for size in c.sizes})
-        for size, key in steps:
-            if size > options.largest:
-                continue
-            (contest,) = (c for c in contests if c.key == key)
-            start = time.monotonic()
-            measured, missing = rounds.run(
-                contest,
-                size,
-                ask,
-                rounds=options.rounds,
-                patience=options.patience,
-                min_run_time=options.min_run_time,
-            )
-            figures += measured
-            left_out.setdefault(key, []).extend(missing)
-            _progress(f"{key} at {size:,}: {time.monotonic() - start:.0f} s")
-        if not options.only:
-            for kind in KINDS:
-                for workload, size in plan.MEMORY[kind]:
-                    if size <= options.largest:
-                        memory.setdefault(kind, {})[f"{workload} {size}"] = ask(
-                            kind, do="memory", size=size, workload=workload
-                        )
-            _progress("memory")
-            for size in plan.FILES:
-                if size <= options.largest:
-                    sizes[str(size)] = _per_param(
-                        size, *(ask(kind, do="files", size=size) for kind in KINDS)
+        self.found["torch"] = {kind: versions[kind]["torch"] for kind in KINDS}
+
+    def _steps(
+        self, ask: rounds.Ask, by_kind: Mapping[Kind, Mapping[str, str]]
+    ) -> Iterator[Step]:
+        only, largest = self.options.only, self.options.largest
+        contests = [c for c in plan.CONTESTS if not only or c.key in only]
+        # By size: each worker keeps the parameters of one size.
+        for size, number in sorted(
+            (size, number) for number, c in enumerate(contests) for size in c.sizes
+        ):
+            if size <= largest:
+                contest = contests[number]
+                yield (
+                    f"{contest.key} at {size:,}",
+                    lambda contest=contest, size=size: self._contest(  # type: ignore[misc]
+                        ask, contest, size
+                    ),
+                )
+        if only:
+            return
+        for kind in reversed(KINDS):
+            for workload, size in reversed(plan.MEMORY[kind]):
+                if size <= largest:
+                    yield (
+                        f"memory of {workload} at {size:,}, {kind}",
+                        lambda kind=kind, workload=workload, size=size: (  # type: ignore[misc]
+                            self._memory(ask, kind, workload, size)
+                        ),
                     )
-    imports = (
-        {} if options.only else rounds.import_times(by_kind, max(3, options.rounds * 2))
-    )
-    return {
-        "figures": sorted(figures, key=lambda f: (_rank(f.contest), f.size)),
-        "left_out": {key: notes for key, notes in left_out.items() if notes},
-        "memory": memory,
-        "files": sizes,
-        "imports": imports,
-        "torch": {kind: versions[kind]["torch"] for kind in KINDS},
-    }
+        for size in plan.FILES:
+            if size <= largest:
+                yield (
+                    f"files at {size:,}",
+                    lambda size=size: self._files(ask, size),  # type: ignore[misc]
+                )
+        yield "import torch", lambda: self._imports(by_kind)
+        if self.options.instructions:
+            yield "instructions of steps", self._instructions
+
+    def _contest(self, ask: rounds.Ask, contest: plan.Contest, size: int) -> None:
+        late = time.monotonic() - self._start > self.options.minutes * 60
+        measured, missing = rounds.run(
+            contest,
+            size,
+            ask,
+            rounds=min(2, self.options.rounds) if late else self.options.rounds,
+            patience=self.options.patience,
+            min_run_time=self.options.min_run_time,
+        )
+        self.figures += measured
+        notes = self.found["left_out"].setdefault(contest.key, [])
+        notes.extend(note for note in missing if note not in notes)
+
+    def _memory(self, ask: rounds.Ask, kind: Kind, workload: str, size: int) -> None:
+        answer = ask(kind, do="memory", size=size, workload=workload)
+        self.found["memory"].setdefault(kind, {})[f"{workload} {size}"] = answer
+
+    def _files(self, ask: rounds.Ask, size: int) -> None:
+        stock, patched = (ask(kind, do="files", size=size) for kind in KINDS)
+        self.found["files"][str(size)] = {
+            "name": patched["name"],
+            "indexed": patched["unnamed"] / size,
+            "stock": stock["named"] / size,
+            "patched": patched["named"] / size,
+            "stock_names": (stock["named"] - stock["unnamed"]) / size,
+            "patched_names": (patched["named"] - patched["unnamed"]) / size,
+        }
+
+    def _imports(self, by_kind: Mapping[Kind, Mapping[str, str]]) -> None:
+        number = max(3, self.options.rounds * 2)
+        self.found["imports"] = dict(rounds.import_times(by_kind, number))
+
+    def _instructions(self) -> None:
+        problem = step_instructions.missing()
+        self.found["instructions"] = (
+            {"missing": problem} if problem else step_instructions.measure()
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """All that is known, as plain values."""
+        return {**self.found, "figures": [figure.as_json() for figure in self.figures]}
+
+    def as_json(self) -> str:
+        """The same as JSON, rounded."""
+        return json.dumps(_rounded(self.as_dict()), indent=1) + "\n"
+
+
+def figures_of(run: Mapping[str, Any]) -> list[rounds.Figure]:
+    """The figures of a run that was read from a file."""
+    keys = ("contest", "label", "size", "seconds", "speedups")
+    return [rounds.Figure(*(figure[key] for key in keys)) for figure in run["figures"]]
 
 
 def _rank(key: str) -> int:
     return [contest.key for contest in plan.CONTESTS].index(key)
-
-
-def _per_param(
-    size: int, stock: Mapping[str, float], patched: Mapping[str, float]
-) -> dict[str, float]:
-    return {
-        "name": patched["name"],
-        "indexed": patched["unnamed"] / size,
-        "stock": stock["named"] / size,
-        "patched": patched["named"] / size,
-        "stock_names": (stock["named"] - stock["unnamed"]) / size,
-        "patched_names": (patched["named"] - patched["unnamed"]) / size,
-    }
-
-
-def _progress(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def text_of(run: Mapping[str, Any]) -> str:
-    """The report of a run, in Markdown."""
-    measured = [
-        contest
-        for contest in plan.CONTESTS
-        if any(f.contest == contest.key for f in run["figures"])
-    ]
-    verdicts = targets.verdicts(
-        run["figures"], run["memory"].get("patched", {}), run["imports"]
-    )
-    parts = [
-        "## Optimizers with the series, beside stock",
-        ", ".join(f"{key}: {value}" for key, value in run["machine"].items()),
-        f"torch {run['torch']['stock']} without and with the series of "
-        f"{run['series']}; one thread, garbage collection on; up to "
-        f"{run['rounds']} rounds, stock and patched in turns.",
-        report.verdict_table([v for v in verdicts if v.met is not None]),
-        report.LEGEND,
-        *(report.contest_table(contest, run["figures"]) for contest in measured),
-    ]
-    if run["memory"]:
-        parts.append(report.memory_table(run["memory"]))
-    if run["files"]:
-        parts.append(report.files_table(run["files"]))
-    if run["imports"]:
-        medians = {kind: sorted(s)[len(s) // 2] for kind, s in run["imports"].items()}
-        parts.append(
-            "### `import torch`\n\n"
-            + ", ".join(f"{k}: {report.duration(s)}" for k, s in medians.items())
-            + f" (medians of {len(run['imports']['stock'])})"
-        )
-    notes = [f"{note} ({key})" for key, n in run["left_out"].items() for note in n]
-    if notes:
-        parts.append("Left out: " + "; ".join(notes) + ".")
-    return "\n\n".join(parts) + "\n"
-
-
-def as_json(run: Mapping[str, Any]) -> str:
-    """The figures of a run as JSON."""
-    plain = {**run, "figures": [figure.as_json() for figure in run["figures"]]}
-    return json.dumps(_rounded(plain), indent=1) + "\n"
 
 
 def _rounded(value: Any) -> Any:
@@ -192,13 +256,89 @@ def _rounded(value: Any) -> Any:
     return list(map(_rounded, value)) if isinstance(value, list) else value
 
 
+def verdicts_of(run: Mapping[str, Any]) -> list[targets.Verdict]:
+    """What the figures of a run say about the targets."""
+    return targets.verdicts(
+        figures_of(run),
+        run["memory"].get("patched", {}),
+        run["imports"],
+        run["instructions"],
+    )
+
+
+def text_of(run: Mapping[str, Any]) -> str:
+    """The report of a run, in Markdown.
+
+    Args:
+        run (Mapping): from :meth:`Run.as_dict`, or from a file of results.
+
+    Returns:
+        str: the targets and all tables.
+    """
+    figures = figures_of(run)
+    measured = [
+        contest
+        for contest in plan.CONTESTS
+        if any(f.contest == contest.key for f in figures)
+    ]
+    verdicts = [v for v in verdicts_of(run) if v.met is not None or not run["only"]]
+    parts = [
+        "## Optimizers with the series, beside stock",
+        ", ".join(f"{key}: {value}" for key, value in run["machine"].items()),
+        f"torch {run['torch']['stock']} without and with the series of "
+        f"{run['series']}; one thread, garbage collection on; up to "
+        f"{run['rounds']} rounds, stock and patched in turns.",
+        report.verdict_table(verdicts),
+        report.LEGEND,
+        *(report.contest_table(contest, figures) for contest in measured),
+    ]
+    if run["memory"]:
+        parts.append(report.memory_table(run["memory"]))
+    if run["files"]:
+        parts.append(report.files_table(run["files"]))
+    if run["instructions"] and "missing" not in run["instructions"]:
+        parts.append(step_instructions.text_of(run["instructions"]))
+    if run["imports"]:
+        parts.append(report.imports_text(run["imports"]))
+    notes = [f"{note} ({key})" for key, n in run["left_out"].items() for note in n]
+    if notes:
+        parts.append("Left out: " + "; ".join(notes) + ".")
+    return "\n\n".join(parts) + "\n"
+
+
+def draw(run: Mapping[str, Any], folder: Path) -> None:
+    """Draw the contests that have a plot.
+
+    Args:
+        run (Mapping): as for :func:`text_of`.
+        folder (Path): where the PNG files go.
+    """
+    import plots
+
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = figures_of(run)
+    for contest in plan.CONTESTS:
+        if contest.plotted and any(f.contest == contest.key for f in figures):
+            plots.draw(contest, figures, folder / f"{contest.key}.png")
+
+
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     keys = [contest.key for contest in plan.CONTESTS]
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="small sizes, two rounds")
     parser.add_argument(
-        "--refresh", action="store_true", help="write all of benchmarks/results/"
+        "--refresh",
+        action="store_true",
+        help="write all of benchmarks/results/ and the figures in README.md",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on where the last run was stopped"
+    )
+    parser.add_argument(
+        "--rewrite",
+        action="store_true",
+        help="measure nothing, and write all of it again from the committed figures",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
     parser.add_argument(
@@ -211,22 +351,56 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--largest", type=int, default=plan.SIZES[-1], metavar="SIZE", help="parameters"
     )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=12,
+        metavar="N",
+        help="after them, two rounds are enough for all that is left",
+    )
+    parser.add_argument(
+        "--instructions",
+        action="store_true",
+        help="count the instructions of steps, too (needs valgrind)",
+    )
     options = parser.parse_args(arguments)
-    options.patience, options.min_run_time = 10.0, 0.05
+    options.patience, options.min_run_time = 8.0, 0.05
     if options.quick:
         options.rounds = min(options.rounds, 2)
         options.largest = min(options.largest, 1_000)
         options.min_run_time = 0.02
     if options.rounds < 1 or options.largest < plan.SIZES[0]:
         parser.error(f"--rounds must be at least 1, and --largest {plan.SIZES[0]}")
-    if options.refresh:
+    if options.refresh or options.rewrite:
         if options.only or options.quick or options.largest < plan.SIZES[-1]:
             parser.error("--refresh measures everything; leave the other options out")
-        RESULTS.mkdir(exist_ok=True)
+        options.instructions = True
         options.json, options.plots = RESULTS / "optim_state.json", RESULTS
     if options.plots and importlib.util.find_spec("matplotlib") is None:
         parser.error("the package 'matplotlib' is missing; install it with pip")
     return options
+
+
+def _measured(options: argparse.Namespace) -> dict[str, Any]:
+    """The figures, measured or read."""
+    if options.rewrite:
+        try:
+            return dict(json.loads(options.json.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise ToolError(f"{options.json} cannot be read: {error}.") from error
+    run = Run(options)
+    if options.resume:
+        run.resume()
+    try:
+        run.measure()
+    except (ToolError, KeyboardInterrupt):
+        if run.found["done"]:
+            print(
+                f"What was measured is in {UNFINISHED}; --resume goes on from there.",
+                file=sys.stderr,
+            )
+        raise
+    return dict(json.loads(run.as_json()))
 
 
 def main() -> int:
@@ -237,36 +411,22 @@ def main() -> int:
     """
     options = parse()
     try:
-        by_kind = environments.make()
-        run = {
-            "machine": machine(),
-            "series": environments.series_id(),
-            "rounds": options.rounds,
-            **measure(by_kind, options),
-        }
+        run = _measured(options)
         text = text_of(run)
         print(text)
         if options.json:
-            files.replace({options.json: as_json(run).encode()})
-        if options.refresh:
-            files.replace({RESULTS / "optim_state.md": text.encode()})
+            options.json.parent.mkdir(parents=True, exist_ok=True)
+            written = {options.json: (json.dumps(run, indent=1) + "\n").encode()}
+            if options.refresh or options.rewrite:
+                written[RESULTS / "optim_state.md"] = text.encode()
+                written.update(readme.written(run, figures_of(run), verdicts_of(run)))
+            files.replace(written)
     except ToolError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if options.plots:
-        import plots
-
-        options.plots.mkdir(parents=True, exist_ok=True)
-        for contest in plan.CONTESTS:
-            if contest.plotted and any(
-                f.contest == contest.key for f in run["figures"]
-            ):
-                plots.draw(
-                    contest, run["figures"], options.plots / f"{contest.key}.png"
-                )
-    if options.refresh:
-        subprocess.run([sys.executable, str(INSTRUCTIONS), "--refresh"], check=False)
-    return 1 if "**missed**" in text else 0
+        draw(run, options.plots)
+    return 1 if any(verdict.met is False for verdict in verdicts_of(run)) else 0
 
 
 if __name__ == "__main__":

@@ -32,6 +32,62 @@ class Contest:
     sizes: tuple[int, ...] = SIZES
     #: Whether to draw it.
     plotted: bool = False
+    #: Whether the table has a row for each entry, not one for each size.
+    by_entry: bool = False
+
+
+#: Optimizers whose loads are compared at one size, and what is not in their name.
+OPTIMIZERS = {
+    "Adadelta": "",
+    "Adafactor": "",
+    "Adagrad": "",
+    "Adam": "",
+    "AdamW": "amsgrad",
+    "Adamax": "",
+    "ASGD": "",
+    "LBFGS": "",
+    "Muon": "",
+    "NAdam": "",
+    "RAdam": "",
+    "RMSprop": "centered, momentum",
+    "Rprop": "",
+    "SGD": "momentum",
+    "SparseAdam": "",
+}
+
+
+def _by_optimizer() -> tuple[Entry, ...]:
+    """Loads of each optimizer, with and without names."""
+    entries = []
+    for kind, options in OPTIMIZERS.items():
+        for way in ("unnamed", "named"):
+            label = f"{kind} ({options}), {way}" if options else f"{kind}, {way}"
+            stock = f"stock {label}"
+            entries += [
+                Entry(stock, "stock", f"load {kind} {way}"),
+                Entry(label, "patched", f"load {kind} {way}", stock),
+            ]
+    return tuple(entries)
+
+
+def _with_names(doing: str) -> tuple[Entry, ...]:
+    """What people use for names today, and what the series has."""
+    return (
+        Entry("stock DCP", "stock", f"dcp {doing}"),
+        Entry("stock _NamedOptimizer", "stock", f"_NamedOptimizer {doing}"),
+        Entry("torchrec KeyedOptimizer", "stock", f"torchrec {doing}"),
+        Entry("DCP", "patched", f"dcp {doing}", "stock DCP"),
+        Entry("named", "patched", f"by name {doing}", "stock DCP"),
+    )
+
+
+def _steps(kind: str) -> tuple[Entry, ...]:
+    return (
+        Entry("stock unnamed", "stock", f"{kind} step unnamed"),
+        Entry("stock named", "stock", f"{kind} step named"),
+        Entry("unnamed", "patched", f"{kind} step unnamed", "stock unnamed"),
+        Entry("named", "patched", f"{kind} step named", "stock named"),
+    )
 
 
 CONTESTS = (
@@ -94,49 +150,35 @@ CONTESTS = (
         plotted=True,
     ),
     Contest(
+        "load_optimizers",
+        "`load_state_dict()` of each optimizer",
+        _by_optimizer(),
+        (3_000,),
+        by_entry=True,
+    ),
+    Contest(
         "get_by_name",
-        "A state dict with names",
-        (
-            Entry("stock DCP", "stock", "dcp get"),
-            Entry("stock _NamedOptimizer", "stock", "wrapper get"),
-            Entry("DCP", "patched", "dcp get", "stock DCP"),
-            Entry("state_dict()", "patched", "state_dict named", "stock DCP"),
-        ),
+        "AdamW's state dict with names",
+        _with_names("get"),
         (10, 100, 1_000, 8_000),
+        plotted=True,
     ),
     Contest(
         "set_by_name",
-        "Load it by name",
-        (
-            Entry("stock DCP", "stock", "dcp set", largest=1_000),
-            Entry("stock _NamedOptimizer", "stock", "wrapper set"),
-            Entry("DCP", "patched", "dcp set", "stock DCP"),
-            Entry("load_state_dict()", "patched", "load named", "stock DCP"),
-        ),
+        "Load it by name into an AdamW with state",
+        _with_names("set"),
         (10, 100, 1_000, 8_000),
     ),
     Contest(
-        "sgd_step",
-        "`SGD.step()` with momentum",
-        (
-            Entry("stock unnamed", "stock", "sgd step unnamed"),
-            Entry("stock named", "stock", "sgd step named", "stock unnamed"),
-            Entry("unnamed", "patched", "sgd step unnamed", "stock unnamed"),
-            Entry("named", "patched", "sgd step named", "stock unnamed"),
-        ),
-        (10, 100, 1_000, 10_000),
+        "resume_by_name",
+        "Resume: construct an AdamW and load it by name",
+        _with_names("resume"),
+        (10, 100, 1_000, 8_000),
+        plotted=True,
     ),
-    Contest(
-        "adam_step",
-        "`Adam.step()`",
-        (
-            Entry("stock unnamed", "stock", "adam step unnamed"),
-            Entry("stock named", "stock", "adam step named", "stock unnamed"),
-            Entry("unnamed", "patched", "adam step unnamed", "stock unnamed"),
-            Entry("named", "patched", "adam step named", "stock unnamed"),
-        ),
-        (10, 100, 1_000, 10_000),
-    ),
+    Contest("sgd_step", "`SGD.step()` with momentum", _steps("sgd"), (10, 100, 1_000)),
+    Contest("adam_step", "`Adam.step()`", _steps("adam"), (10, 100, 1_000)),
+    Contest("adamw_step", "`AdamW.step()`", _steps("adamw"), (10, 100, 1_000)),
 )
 
 #: Loads whose memory is measured, and at which sizes.

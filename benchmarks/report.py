@@ -1,5 +1,6 @@
 """The table that a run prints, in Markdown."""
 
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,9 +12,9 @@ from targets import Verdict
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 
 LEGEND = (
-    "Each cell: the median processor time of a call; ± half the interquartile range of the "
-    "rounds, in percent; and how many times faster than in the column named in the "
-    "header (the median of the rounds' ratios). A dash is a call that takes many "
+    "Each cell: the median processor time of a call; ± half the interquartile range of "
+    "the rounds, in percent; and how many times faster than in the column named in "
+    "the header (the median of the rounds' ratios). A dash is a call that takes many "
     "seconds, and is left out."
 )
 
@@ -25,27 +26,47 @@ def duration(seconds: float) -> str:
 
 
 def contest_table(contest: Contest, figures: Iterable[Figure]) -> str:
-    """The figures of a contest: a row for each size, a column for each entry.
+    """The figures of a contest.
 
     Args:
         contest (Contest): what was measured.
         figures (iterable of Figure): among them, this contest's.
 
     Returns:
-        str: a heading and a table.
+        str: a heading and a table, with a row for each size, and a column for each
+        entry that was measured; or a row for each pair of entries.
     """
-    cells = {(f.size, f.label): _cell(f) for f in figures if f.contest == contest.key}
-    headers = [
-        f"{e.label} (/ {e.against})" if e.against else e.label for e in contest.entries
-    ]
+    found = {(f.size, f.label): f for f in figures if f.contest == contest.key}
+    sizes = sorted({size for size, _ in found})
+    if contest.by_entry:
+        return "\n\n".join(_pairs(contest, size, found) for size in sizes)
+    labels = {label for _, label in found}
+    entries = [e for e in contest.entries if e.label in labels]
+    headers = [f"{e.label} (/ {e.against})" if e.against else e.label for e in entries]
     rows = [
-        [f"{size:,}", *(cells.get((size, e.label), "-") for e in contest.entries)]
-        for size in sorted({size for size, _ in cells})
+        [f"{size:,}", *(_cell(found.get((size, e.label))) for e in entries)]
+        for size in sizes
     ]
     return f"### {contest.title}\n\n" + table(["parameters", *headers], rows)
 
 
-def _cell(figure: Figure) -> str:
+def _pairs(contest: Contest, size: int, found: Mapping[tuple[int, str], Figure]) -> str:
+    rows = [
+        [
+            entry.label,
+            _cell(found.get((size, entry.against))),
+            _cell(found.get((size, entry.label))),
+        ]
+        for entry in contest.entries
+        if entry.against and (size, entry.label) in found
+    ]
+    title = f"### {contest.title}, {size:,} parameters\n\n"
+    return title + table(["", "stock", "patched (/ stock)"], rows)
+
+
+def _cell(figure: Figure | None) -> str:
+    if figure is None:
+        return "-"
     text = f"{duration(figure.median)} ±{figure.spread * 50:.0f}%"
     return text if figure.speedup is None else f"{text}, {figure.speedup:.3g}x"
 
@@ -87,6 +108,20 @@ def files_table(sizes: Mapping[str, Mapping[str, float]]) -> str:
         for size, values in sizes.items()
     ]
     return "### Files, bytes per parameter\n\n" + table(headers, rows)
+
+
+def imports_text(imports: Mapping[str, Sequence[float]]) -> str:
+    """The time of ``import torch``."""
+    parts = [
+        f"{kind}: {duration(statistics.median(seconds))} "
+        f"({duration(min(seconds))} to {duration(max(seconds))})"
+        for kind, seconds in imports.items()
+    ]
+    number = len(next(iter(imports.values())))
+    return (
+        f"### `import torch`\n\n{', '.join(parts)}; processor time, the medians of "
+        f"{number} new processes each, in turns"
+    )
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

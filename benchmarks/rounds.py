@@ -31,10 +31,10 @@ class Figure:
     contest: str
     label: str
     size: int
-    #: One for each round.
+    #: One for each round, from the first on.
     seconds: list[float]
     #: How many times faster it was than what it is compared with, in the same
-    #: round; one for each round, or none.
+    #: round; one for each round in which both were measured.
     speedups: list[float]
 
     @property
@@ -149,7 +149,8 @@ def run(
         size (int): the number of parameters.
         ask (Callable): from :func:`workers`.
         rounds (int): how many rounds, at most.
-        patience (float): seconds after which no round is begun beyond the third.
+        patience (float): seconds after which an entry that has been measured twice
+            is done. The contest ends after four times as many.
         min_run_time (float): seconds for each entry in each round.
 
     Returns:
@@ -163,11 +164,14 @@ def run(
         if entry not in entries
     ]
     seconds: dict[str, list[float]] = {}
-    start = time.monotonic()
+    spent: dict[str, float] = {}
     for number in range(rounds):
-        if number >= 3 and time.monotonic() - start > patience:
+        if number >= 2 and sum(spent.values()) > 4 * patience:
             break
         for entry in entries[:: -1 if number % 2 else 1]:
+            if number >= 2 and spent[entry.label] > patience:
+                continue
+            start = time.monotonic()
             answer = ask(
                 entry.kind,
                 do="time",
@@ -175,6 +179,7 @@ def run(
                 workload=entry.workload,
                 min_run_time=min_run_time,
             )
+            spent[entry.label] = spent.get(entry.label, 0) + time.monotonic() - start
             if "unavailable" in answer:
                 left_out.append(f"{entry.label}: {answer['unavailable']}")
             else:

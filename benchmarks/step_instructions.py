@@ -1,107 +1,79 @@
 """How many instructions a step takes with the series, beside stock.
 
 Run ``python benchmarks/step_instructions.py`` on Linux with valgrind. Counts do not
-depend on what else the machine does. Each comes from a process of its own, in which
-torch.utils.benchmark runs a few steps under callgrind; importing torch there takes
-a minute or more.
+depend on what else the machine does. Both torches run the same script under
+callgrind, at the same time; importing torch there takes a minute or more, so that
+one process counts for all optimizers.
 """
 
 import argparse
-import concurrent.futures
 import json
+import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import environments
 import report
-from environments import Kind
+from environments import KINDS, Kind
 
 from tools import files
 from tools.errors import ToolError
 
 
-RESULTS = Path(__file__).resolve().parent / "results"
+#: Instructions per step, by optimizer and variant, e.g. ``"stock named"``.
+Counts: TypeAlias = dict[str, dict[str, float]]
 
-#: The optimizers: how they are built.
+#: The optimizers, and how they are built.
 OPTIMIZERS = {
     "SGD with momentum": "torch.optim.SGD(params, lr=1e-3, momentum=0.9)",
     "Adam": "torch.optim.Adam(params, lr=1e-3)",
+    "AdamW": "torch.optim.AdamW(params, lr=1e-3)",
 }
+WAYS = ("unnamed", "named")
 PARAMETERS = 4
 
 #: Steps that are counted, after some that are not.
 STEPS = 50
-WARM_UP = 5
+WARM_UP = 10
 
 #: A ratio of counts may differ by this much from 1.
 TOLERANCE = 0.005
 
-#: The torch and the parameters that it is given; the first is what the others are
-#: compared with.
-VARIANTS: dict[str, tuple[Kind, str]] = {
-    "stock unnamed": ("stock", "list(tensors.values())"),
-    "stock named": ("stock", "list(tensors.items())"),
-    "unnamed": ("patched", "list(tensors.values())"),
-    "named": ("patched", "list(tensors.items())"),
-}
+#: Seconds after which something is wrong.
+LIMIT = 900
 
-_SCRIPT = """
-from torch.utils.benchmark import Timer
-setup = '''
+# The same functions switch collection on and off in collect_callgrind() of
+# torch.utils.benchmark, which starts a process, and imports torch, for each count.
+_SCRIPT = f"""
 import gc, torch
-tensors = {{f"layer.{{i}}": torch.nn.Parameter(torch.ones(8)) for i in range({count})}}
-params = {params}
-for tensor in tensors.values():
-    tensor.grad = torch.ones_like(tensor)
-optimizer = {optimizer}
-for _ in range({warm_up}):
-    optimizer.step()
-gc.collect()
-gc.disable()
-'''
-timer = Timer("optimizer.step()", setup)
-stats = timer.collect_callgrind(number={steps}, collect_baseline=False)
-print(stats.counts())
+torch.set_num_threads(1)
+for optimizer in {list(OPTIMIZERS.values())!r}:
+    for named in (False, True):
+        tensors = {{f"layer.{{i}}": torch.nn.Parameter(torch.ones(8)) for i in range({PARAMETERS})}}
+        for tensor in tensors.values():
+            tensor.grad = torch.ones_like(tensor)
+        params = list(tensors.items() if named else tensors.values())
+        step = eval(optimizer).step
+        for _ in range({WARM_UP}):
+            step()
+        gc.collect()
+        gc.disable()
+        torch._C._valgrind_toggle()
+        for _ in range({STEPS}):
+            step()
+        torch._C._valgrind_toggle_and_dump_stats()
+        gc.enable()
 """
 
-
-def count(environment: Mapping[str, str], optimizer: str, params: str) -> float:
-    """Count the instructions of a step.
-
-    Args:
-        environment (Mapping[str, str]): environment variables of the process.
-        optimizer (str): an expression that builds it from ``params``.
-        params (str): an expression that makes those from ``tensors``.
-
-    Returns:
-        float: instructions per step.
-
-    Raises:
-        ToolError: if they cannot be counted.
-    """
-    script = _SCRIPT.format(
-        count=PARAMETERS,
-        params=params,
-        optimizer=optimizer,
-        warm_up=WARM_UP,
-        steps=STEPS,
-    )
-    # Where memory lies decides how dicts of objects are laid out.
-    fixed = ["setarch", platform.machine(), "-R"] if shutil.which("setarch") else []
-    done = subprocess.run(
-        [*fixed, sys.executable, "-c", script],
-        env=dict(environment),
-        capture_output=True,
-        encoding="utf-8",
-    )
-    if done.returncode != 0:
-        raise ToolError(f"Instructions cannot be counted:\n{done.stderr}")
-    return int(done.stdout.split()[-1]) / STEPS
+_TOTALS = re.compile(r"^totals: (\d+)$", re.MULTILINE)
 
 
 def missing() -> str | None:
@@ -113,57 +85,105 @@ def missing() -> str | None:
     return None
 
 
-def measure(jobs: int) -> dict[str, dict[str, float]]:
+def measure() -> Counts:
     """Count for all optimizers and variants.
 
+    Returns:
+        dict: instructions per step, by optimizer and variant.
+
+    Raises:
+        ToolError: if they cannot be counted.
+    """
+    # Not the environments of a run of optim_state.py, which may be at work.
+    by_kind = environments.make(environments.WORK / "step")
+    with ThreadPoolExecutor(len(KINDS)) as pool:
+        counted = dict(zip(KINDS, pool.map(_count, map(by_kind.__getitem__, KINDS))))
+    blocks = [(optimizer, way) for optimizer in OPTIMIZERS for way in WAYS]
+    counts: Counts = {optimizer: {} for optimizer in OPTIMIZERS}
+    for kind in KINDS:
+        for (optimizer, way), count in zip(blocks, counted[kind]):
+            counts[optimizer][_variant(kind, way)] = count
+    return counts
+
+
+def _variant(kind: Kind, way: str) -> str:
+    return f"stock {way}" if kind == "stock" else way
+
+
+def _count(environment: Mapping[str, str]) -> list[float]:
+    """Instructions per step of each block of the script."""
+    # Where memory lies decides how dicts of objects are laid out.
+    fixed = ["setarch", platform.machine(), "-R"] if shutil.which("setarch") else []
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out"
+        command = [
+            *fixed,
+            "valgrind",
+            "--tool=callgrind",
+            "--collect-atstart=no",
+            f"--callgrind-out-file={out}",
+            sys.executable,
+            "-c",
+            _SCRIPT,
+        ]
+        try:
+            done = subprocess.run(
+                command,
+                env=dict(environment),
+                capture_output=True,
+                encoding="utf-8",
+                timeout=LIMIT,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise ToolError(f"Instructions cannot be counted: {error}") from error
+        number = len(OPTIMIZERS) * len(WAYS)
+        # The last file is what is collected until the process ends: nothing.
+        dumps = [Path(f"{out}.{i}") for i in range(1, number + 1)]
+        if done.returncode != 0 or not all(map(os.path.exists, dumps)):
+            raise ToolError(f"Instructions cannot be counted:\n{done.stderr[-2000:]}")
+        found = [_TOTALS.search(dump.read_text()) for dump in dumps]
+    counts = [int(match[1]) / STEPS for match in found if match]
+    if len(counts) != number or not all(counts):
+        raise ToolError(
+            "valgrind counted nothing; this build of torch cannot switch it on."
+        )
+    return counts
+
+
+def ratios(counts: Mapping[str, Mapping[str, float]]) -> dict[tuple[str, str], float]:
+    """Counts with the series for one of stock, built in the same way.
+
     Args:
-        jobs (int): how many processes at a time.
+        counts (Mapping): from :func:`measure`.
 
     Returns:
-        dict: instructions per step by optimizer and variant.
+        dict: by optimizer and way.
     """
-    # A run of optim_state.py may be using the others.
-    by_kind = environments.make(environments.WORK / "step")
-    todo = [(o, v) for o in OPTIMIZERS for v in VARIANTS]
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        counts = pool.map(
-            lambda job: count(
-                by_kind[VARIANTS[job[1]][0]], OPTIMIZERS[job[0]], VARIANTS[job[1]][1]
-            ),
-            todo,
-        )
-        found: dict[str, dict[str, float]] = {}
-        for (optimizer, variant), counted in zip(todo, counts):
-            found.setdefault(optimizer, {})[variant] = counted
-            print(f"{optimizer}, {variant}: {counted:,.0f}", file=sys.stderr)
-    return found
-
-
-def text_of(counts: Mapping[str, Mapping[str, float]]) -> str:
-    """The counts as a Markdown table, with ratios to the first variant."""
-    rows = []
-    for optimizer, by_variant in counts.items():
-        base = by_variant[next(iter(VARIANTS))]
-        rows.append(
-            [optimizer, *(f"{c:,.0f} ({c / base:.4f})" for c in by_variant.values())]
-        )
-    return (
-        f"### Instructions per step, {PARAMETERS} parameters (ratio to the first)\n\n"
-        + report.table(["optimizer", *VARIANTS], rows)
-        + f"\n\nAll ratios within {TOLERANCE:.1%}: {'met' if met(counts) else 'missed'}."
-    )
+    return {
+        (optimizer, way): by_variant[way] / by_variant[f"stock {way}"]
+        for optimizer, by_variant in counts.items()
+        for way in WAYS
+    }
 
 
 def met(counts: Mapping[str, Mapping[str, float]]) -> bool:
-    """Whether all counts with the series are as stock's.
+    """Whether all counts with the series are as stock's."""
+    return all(abs(ratio - 1) <= TOLERANCE for ratio in ratios(counts).values())
 
-    Each is compared with the count of the stock optimizer built in the same way.
-    """
-    return all(
-        abs(by_variant[way] / by_variant[f"stock {way}"] - 1) <= TOLERANCE
-        for by_variant in counts.values()
-        for way in ("unnamed", "named")
-    )
+
+def text_of(counts: Mapping[str, Mapping[str, float]]) -> str:
+    """The counts as a Markdown table, with ratios to stock's."""
+    found = ratios(counts)
+    rows = [
+        [optimizer]
+        + [f"{by_variant[f'stock {way}']:,.0f}" for way in WAYS]
+        + [f"{by_variant[way]:,.0f} ({found[optimizer, way]:.4f})" for way in WAYS]
+        for optimizer, by_variant in counts.items()
+    ]
+    headers = ["optimizer", "stock unnamed", "stock named"]
+    headers += ["unnamed (/ stock unnamed)", "named (/ stock named)"]
+    title = f"### Instructions per step, {PARAMETERS} parameters\n\n"
+    return title + report.table(headers, rows)
 
 
 def main() -> int:
@@ -174,42 +194,25 @@ def main() -> int:
     """
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the counts")
-    parser.add_argument(
-        "--refresh", action="store_true", help="write them to benchmarks/results/"
-    )
-    parser.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="processes at a time"
-    )
     options = parser.parse_args()
     problem = missing()
     if problem:
         print(f"error: {problem}", file=sys.stderr)
         return 1
     try:
-        counts = measure(options.jobs)
-        text = text_of(counts) + "\n"
-        print(text)
-        output: dict[str, Any] = {
-            "series": environments.series_id(),
-            "python": platform.python_version(),
-            "parameters": PARAMETERS,
-            "instructions": counts,
-            "met": met(counts),
-        }
-        written = (json.dumps(output, indent=1) + "\n").encode()
-        if options.json:
-            files.replace({options.json: written})
-        if options.refresh:
-            RESULTS.mkdir(exist_ok=True)
-            files.replace(
-                {
-                    RESULTS / "step_instructions.json": written,
-                    RESULTS / "step_instructions.md": text.encode(),
-                }
-            )
+        counts = measure()
     except ToolError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    verdict = "met" if met(counts) else "missed"
+    print(f"{text_of(counts)}\n\nAll ratios within {TOLERANCE:.1%}: {verdict}.")
+    if options.json:
+        output = {
+            "series": environments.series_id(),
+            "python": platform.python_version(),
+            "instructions": counts,
+        }
+        files.replace({options.json: (json.dumps(output, indent=1) + "\n").encode()})
     return 0 if met(counts) else 1
 
 

@@ -1,9 +1,11 @@
 """What is promised about speed, and whether the figures keep it."""
 
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import step_instructions
 from rounds import Figure, interquartile_range
 
 
@@ -20,11 +22,19 @@ class Verdict:
 #: From this size on, what a call costs once does not matter per parameter.
 _MANY = 1_000
 
+#: From this size on, it is worth while to compare with DCP.
+_SOME = 100
+
+#: By how much equal code differs on a clock: the two torches' parameters lie at
+#: different places in memory. Instructions say more.
+_CLOCK_NOISE = 1.05
+
 
 def verdicts(
     figures: Sequence[Figure],
     memory: Mapping[str, Any],
     imports: Mapping[str, list[float]],
+    instructions: Mapping[str, Any],
 ) -> list[Verdict]:
     """Judge the figures of a run.
 
@@ -33,6 +43,8 @@ def verdicts(
         memory (Mapping): by workload and size, e.g. ``"load named 1000"``, the
             bytes per parameter of a load with the series.
         imports (Mapping): seconds of ``import torch`` for each kind.
+        instructions (Mapping): what :func:`step_instructions.measure` found, or
+            ``"missing"`` with the reason.
 
     Returns:
         list of Verdict: one for each target.
@@ -103,14 +115,20 @@ def verdicts(
         ),
         *_by_name(figures, found),
         *(
-            _ratios(
-                f"{name}.step() {label} takes stock's time, at each size",
+            _typical_ratio(
+                f"{name}.step() {label} takes stock's time: the ratio, its median over "
+                f"the sizes at most {_CLOCK_NOISE}",
                 [f for f in figures if (f.contest, f.label) == (contest, label)],
-                1.05,
+                _CLOCK_NOISE,
             )
-            for name, contest in (("SGD", "sgd_step"), ("Adam", "adam_step"))
+            for name, contest in (
+                ("SGD", "sgd_step"),
+                ("Adam", "adam_step"),
+                ("AdamW", "adamw_step"),
+            )
             for label in plain
         ),
+        _instructions(instructions),
         _import(imports),
     ]
 
@@ -118,27 +136,32 @@ def verdicts(
 def _by_name(
     figures: Sequence[Figure], found: Mapping[tuple[str, str, int], Figure]
 ) -> Iterable[Verdict]:
-    for contest, label, doing in (
-        ("get_by_name", "state_dict()", "named state_dict()"),
-        ("set_by_name", "load_state_dict()", "named load_state_dict()"),
+    for contest, doing in (
+        ("get_by_name", "named state_dict()"),
+        ("set_by_name", "named load_state_dict()"),
+        ("resume_by_name", "constructing and named load_state_dict()"),
     ):
-        ours = [f for f in figures if (f.contest, f.label) == (contest, label)]
+        ours = [f for f in figures if (f.contest, f.label) == (contest, "named")]
         yield _fastest(
-            f"{doing} at least 20 times faster than stock's DCP, from 100 parameters",
-            [(f"{f.size:,}", f) for f in ours if f.speedups and f.size >= 100],
+            f"{doing} at least 20 times faster than stock's DCP, from {_SOME:,} "
+            "parameters on",
+            [(f"{f.size:,}", f) for f in ours if f.speedups and f.size >= _SOME],
             20,
         )
-        ratios = [
-            (f"{f.size:,}", f.median / other.median)
-            for f in ours
-            if (other := found.get((contest, "stock _NamedOptimizer", f.size)))
-        ]
-        yield _below(
-            f"{doing} takes less time than _NamedOptimizer's, at each size",
-            ratios,
-            1.0,
-            "times",
-        )
+        for other_label, name in (
+            ("stock _NamedOptimizer", "_NamedOptimizer"),
+            ("torchrec KeyedOptimizer", "torchrec's KeyedOptimizer"),
+        ):
+            yield _below(
+                f"{doing} takes less time than {name}'s, at each size",
+                [
+                    (f"{f.size:,}", f.median / other.median)
+                    for f in ours
+                    if (other := found.get((contest, other_label, f.size)))
+                ],
+                1.0,
+                "times",
+            )
 
 
 def _verdict(target: str, parts: Sequence[str], met: bool) -> Verdict:
@@ -183,6 +206,29 @@ def _ratios(target: str, figures: Sequence[Figure], most: float) -> Verdict:
     ratios = [(f"{f.label} at {f.size:,}", 1 / f.speedup) for f in figures if f.speedup]
     parts = [f"{label}: {ratio:.2f}" for label, ratio in ratios]
     return _verdict(target, parts, all(ratio <= most for _, ratio in ratios))
+
+
+def _typical_ratio(target: str, figures: Sequence[Figure], most: float) -> Verdict:
+    ratios = [(f.size, 1 / f.speedup) for f in figures if f.speedup]
+    if not ratios:
+        return _verdict(target, [], False)
+    typical = statistics.median(ratio for _, ratio in ratios)
+    parts = [f"{size:,}: {ratio:.2f}" for size, ratio in ratios]
+    return _verdict(target, [f"{typical:.2f}", *parts], typical <= most)
+
+
+def _instructions(instructions: Mapping[str, Any]) -> Verdict:
+    target = (
+        f"instructions of a step within {step_instructions.TOLERANCE:.1%} of stock's "
+        "(SGD, Adam, AdamW)"
+    )
+    if "missing" in instructions or not instructions:
+        return Verdict(target, instructions.get("missing", "not measured"), None)
+    parts = [
+        f"{optimizer} {way}: {ratio:.4f}"
+        for (optimizer, way), ratio in step_instructions.ratios(instructions).items()
+    ]
+    return _verdict(target, parts, step_instructions.met(instructions))
 
 
 def _memory(memory: Mapping[str, Any]) -> Verdict:

@@ -1,19 +1,24 @@
 """What is measured, as calls that a worker process makes.
 
-Each optimizer has one tensor of state a parameter, as SGD with momentum does, and
-tiny parameters, so that next to nothing but bookkeeping takes time.
+Parameters are tiny, so that next to nothing but bookkeeping takes time. If nothing
+else is said, an optimizer has one tensor of state a parameter, as SGD with momentum
+does. What is compared with distributed checkpoints is AdamW.
 """
 
+import importlib
+import importlib.util
 import io
 import random
+import sys
 import tracemalloc
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
+from types import ModuleType
 from typing import Any, TypeAlias
 
 import torch
 from torch import nn
-from torch.optim import SGD, Adam, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
 
 
 Call: TypeAlias = Callable[[], object]
@@ -62,6 +67,25 @@ class Subject:
         random.Random(0).shuffle(pairs)
         return _with_state(SGD(pairs, lr=0.1, momentum=0.9)).state_dict()
 
+    def adamw(self, named: bool) -> Optimizer:
+        """A new AdamW, the optimizer that checkpoints are compared with."""
+        return AdamW(self.given(named), lr=1e-3)
+
+    @cached_property
+    def adamw_unnamed(self) -> Optimizer:
+        """An AdamW with state, built from tensors."""
+        return _with_adam_state(self.adamw(False))
+
+    @cached_property
+    def adamw_named(self) -> Optimizer:
+        """An AdamW with state, built from names and tensors."""
+        return _with_adam_state(self.adamw(True))
+
+    def without_grads(self) -> None:
+        """Remove what steps have left; DCP does not prepare state beside it."""
+        for param in self.params.values():
+            param.grad = None
+
     @cached_property
     def module(self) -> nn.Module:
         """A module whose parameters these are, by these names."""
@@ -81,6 +105,17 @@ def _with_state(optimizer: Optimizer) -> Optimizer:
     for group in optimizer.param_groups:
         for param in group["params"]:
             optimizer.state[param] = {"momentum_buffer": torch.zeros_like(param)}
+    return optimizer
+
+
+def _with_adam_state(optimizer: Optimizer) -> Optimizer:
+    for group in optimizer.param_groups:
+        for param in group["params"]:
+            optimizer.state[param] = {
+                "step": torch.tensor(1.0),
+                "exp_avg": torch.zeros_like(param),
+                "exp_avg_sq": torch.zeros_like(param),
+            }
     return optimizer
 
 
@@ -135,42 +170,111 @@ def _distributed() -> None:
         raise UnavailableError("this torch is built without torch.distributed")
 
 
-def _dcp_get(subject: Subject) -> Call:
-    _distributed()
-    from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
-
-    return partial(get_optimizer_state_dict, subject.module, subject.unnamed)
-
-
-def _dcp_set(subject: Subject) -> Call:
+def _dcp() -> Any:
     _distributed()
     from torch.distributed.checkpoint import state_dict
 
-    module, optimizer = subject.module, subject.unnamed
-    saved = state_dict.get_optimizer_state_dict(module, optimizer)
-    return partial(state_dict.set_optimizer_state_dict, module, optimizer, saved)
+    return state_dict
 
 
-def _wrapper(subject: Subject) -> Any:
+def _dcp_get(subject: Subject) -> Call:
+    get = _dcp().get_optimizer_state_dict
+    return partial(get, subject.module, subject.adamw_unnamed)
+
+
+def _dcp_set(subject: Subject) -> Call:
+    dcp, module, optimizer = _dcp(), subject.module, subject.adamw_unnamed
+    saved = dcp.get_optimizer_state_dict(module, optimizer)
+    return partial(dcp.set_optimizer_state_dict, module, optimizer, saved)
+
+
+def _dcp_resume(subject: Subject) -> Call:
+    dcp, module = _dcp(), subject.module
+    saved = dcp.get_optimizer_state_dict(module, subject.adamw_unnamed)
+    subject.without_grads()
+    return lambda: dcp.set_optimizer_state_dict(module, subject.adamw(False), saved)
+
+
+def _named_get(subject: Subject) -> Call:
+    return subject.adamw_named.state_dict
+
+
+def _named_set(subject: Subject) -> Call:
+    optimizer = subject.adamw_named
+    return partial(optimizer.load_state_dict, optimizer.state_dict())
+
+
+def _named_resume(subject: Subject) -> Call:
+    saved = subject.adamw_named.state_dict()
+    subject.without_grads()
+    return lambda: subject.adamw(True).load_state_dict(saved)
+
+
+def _named_optimizer(subject: Subject) -> Any:
     _distributed()
     from torch.distributed.optim import named_optimizer
 
     # Its annotations are not those of what it takes.
     construct: Any = named_optimizer._NamedOptimizer
-    wrapper = construct(
-        subject.given(True), SGD, None, subject.module, lr=0.1, momentum=0.9
-    )
-    _with_state(wrapper._optimizer)
+    return construct(subject.given(True), AdamW, None, subject.module, lr=1e-3)
+
+
+def _keyed_optimizer(subject: Subject) -> Any:
+    keyed = _from_torchrec("optim.keyed")
+    _from_torchrec("distributed.shards_wrapper")  # imported by its loads
+    wrapper = keyed.KeyedOptimizerWrapper(subject.params, partial(AdamW, lr=1e-3))
+    wrapper.save_param_groups(True)
     return wrapper
 
 
-def _wrapper_get(subject: Subject) -> Call:
-    return _wrapper(subject).state_dict  # type: ignore[no-any-return]
+def _from_torchrec(name: str) -> ModuleType:
+    """Import one module of torchrec, and not what torchrec's packages import.
+
+    Those need compiled operators for the GPU; these modules need torch only.
+    """
+    parts = ["torchrec", *name.split(".")[:-1]]
+    for end in range(1, len(parts) + 1):
+        package = ".".join(parts[:end])
+        if package in sys.modules:
+            continue
+        spec = importlib.util.find_spec(package)
+        if spec is None:
+            raise UnavailableError("torchrec is not installed")
+        sys.modules[package] = importlib.util.module_from_spec(spec)
+    try:
+        return importlib.import_module(f"torchrec.{name}")
+    except ImportError as error:
+        raise UnavailableError(f"torchrec cannot be imported ({error})") from error
 
 
-def _wrapper_set(subject: Subject) -> Call:
-    wrapper = _wrapper(subject)
+#: Makes an optimizer that wraps an AdamW and keys its state by name.
+_Wrapper: TypeAlias = Callable[[Subject], Any]
+
+
+def _wrapper_with_state(subject: Subject, wrap: _Wrapper) -> Any:
+    wrapper = wrap(subject)
+    _with_adam_state(wrapper._optimizer)
+    return wrapper
+
+
+def _wrapper_get(subject: Subject, *, wrap: _Wrapper) -> Call:
+    return _wrapper_with_state(subject, wrap).state_dict  # type: ignore[no-any-return]
+
+
+def _wrapper_set(subject: Subject, *, wrap: _Wrapper) -> Call:
+    wrapper = _wrapper_with_state(subject, wrap)
     return partial(wrapper.load_state_dict, wrapper.state_dict())
+
+
+def _wrapper_resume(subject: Subject, *, wrap: _Wrapper) -> Call:
+    saved = _wrapper_with_state(subject, wrap).state_dict()
+
+    def call() -> None:
+        wrapper = wrap(subject)
+        wrapper.init_state()  # without it, they refuse to load
+        wrapper.load_state_dict(saved)
+
+    return call
 
 
 def _step(
@@ -185,8 +289,46 @@ def _step(
     return optimizer.step
 
 
+#: Arguments of the optimizers whose loads are compared, beyond the parameters.
+OPTIMIZERS: Mapping[str, Mapping[str, Any]] = {
+    "Adadelta": {},
+    "Adafactor": {},
+    "Adagrad": {},
+    "Adam": {},
+    "AdamW": {"amsgrad": True},
+    "Adamax": {},
+    "ASGD": {},
+    "LBFGS": {},
+    "Muon": {},
+    "NAdam": {},
+    "RAdam": {},
+    "RMSprop": {"centered": True, "momentum": 0.9},
+    "Rprop": {},
+    "SGD": {"momentum": 0.9},
+    "SparseAdam": {},
+}
+
+
+def _load_of(subject: Subject, *, kind: str, named: bool) -> Call:
+    """Load what the optimizer itself saves after a step."""
+    shape = (2, 2) if kind == "Muon" else (2,)
+    params = {name: nn.Parameter(torch.ones(shape)) for name in subject.params}
+    given = list(params.items() if named else params.values())
+    optimizer = getattr(torch.optim, kind)(given, lr=1e-3, **OPTIMIZERS[kind])
+
+    def closure() -> float:
+        for param in params.values():
+            grad = torch.ones_like(param)
+            param.grad = grad.to_sparse() if kind == "SparseAdam" else grad
+        return 0.0
+
+    optimizer.step(closure)
+    return partial(optimizer.load_state_dict, optimizer.state_dict())
+
+
 _SGD = partial(_step, kind=SGD, lr=1e-3, momentum=0.9)
 _ADAM = partial(_step, kind=Adam, lr=1e-3)
+_ADAMW = partial(_step, kind=AdamW, lr=1e-3)
 
 #: Makes the call that is measured, by the name of the workload.
 WORKLOADS: Mapping[str, Callable[[Subject], Call]] = {
@@ -204,12 +346,35 @@ WORKLOADS: Mapping[str, Callable[[Subject], Call]] = {
     "match": _match,
     "dcp get": _dcp_get,
     "dcp set": _dcp_set,
-    "wrapper get": _wrapper_get,
-    "wrapper set": _wrapper_set,
+    "dcp resume": _dcp_resume,
+    "by name get": _named_get,
+    "by name set": _named_set,
+    "by name resume": _named_resume,
+    **{
+        f"{name} {doing}": partial(way, wrap=wrap)
+        for name, wrap in (
+            ("_NamedOptimizer", _named_optimizer),
+            ("torchrec", _keyed_optimizer),
+        )
+        for doing, way in (
+            ("get", _wrapper_get),
+            ("set", _wrapper_set),
+            ("resume", _wrapper_resume),
+        )
+    },
     "sgd step unnamed": partial(_SGD, named=False),
     "sgd step named": partial(_SGD, named=True),
     "adam step unnamed": partial(_ADAM, named=False),
     "adam step named": partial(_ADAM, named=True),
+    "adamw step unnamed": partial(_ADAMW, named=False),
+    "adamw step named": partial(_ADAMW, named=True),
+    **{
+        f"load {kind} {'named' if named else 'unnamed'}": partial(
+            _load_of, kind=kind, named=named
+        )
+        for kind in OPTIMIZERS
+        for named in (False, True)
+    },
 }
 
 
