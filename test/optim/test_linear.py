@@ -10,10 +10,17 @@ that compare in Python.
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from _common import GROUPED, MATRICES_ONLY, OptimTestCase, build
+from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
 from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.testing._internal.common_device_type import instantiate_device_type_tests
@@ -156,6 +163,29 @@ def _in_groups(params: dict[str, Parameter], named: bool) -> list[dict[str, Any]
 LAYOUTS = {"one_group": _in_one_group, "groups": _in_groups}
 
 
+def _model(
+    count: int, layout: Callable[..., list[Any]], named: bool
+) -> tuple[nn.Module, Optimizer]:
+    """A model with this number of parameters, and an optimizer with state for it."""
+    model = nn.Module()
+    model.layer = nn.ParameterList(_params(SGD_INFO, count).values())
+    optimizer = _trained(SGD_INFO, layout(dict(model.named_parameters()), named))
+    optimizer.zero_grad()
+    return model, optimizer
+
+
+def _dcp_get(model: nn.Module, optimizer: Optimizer, flat: bool) -> dict[str, Any]:
+    options = StateDictOptions(flatten_optimizer_state_dict=flat)
+    return get_optimizer_state_dict(model, optimizer, options=options)
+
+
+def _dcp_set(
+    model: nn.Module, optimizer: Optimizer, saved: dict[str, Any], flat: bool
+) -> None:
+    options = StateDictOptions(flatten_optimizer_state_dict=flat)
+    set_optimizer_state_dict(model, optimizer, saved, options=options)
+
+
 class TestLinear(OptimTestCase):
     """Four times the parameters, about four times the work."""
 
@@ -236,6 +266,62 @@ class TestLinear(OptimTestCase):
             for group in optimizer.param_groups:
                 group["params"] = _Params(group["params"])
             return optimizer.state_dict
+
+        self.assert_linear(prepare)
+
+    def _assert_seen(self, scan: Callable[[Optimizer, dict[str, Any]], object]) -> None:
+        """A load that also scans is not taken for a linear one."""
+
+        def prepare(count: int) -> Callable[[], object]:
+            pairs = _in_one_group(_params(SGD_INFO, count), True)
+            optimizer = _trained(SGD_INFO, pairs)
+            saved = _counted(optimizer.state_dict())
+
+            def load() -> None:
+                scan(optimizer, saved)
+                optimizer.load_state_dict(saved)
+
+            return load
+
+        with self.assertRaisesRegex(AssertionError, "operations for"):
+            self.assert_linear(prepare)
+
+    def test_a_scan_of_ids_is_seen(self, device):
+        def scan(optimizer: Optimizer, saved: dict[str, Any]) -> None:
+            # What the release does for each value that it casts
+            for key in saved["state"]:
+                any(key in group["params"] for group in saved["param_groups"])
+
+        self._assert_seen(scan)
+
+    def test_a_scan_of_params_is_seen(self, device):
+        def scan(optimizer: Optimizer, saved: dict[str, Any]) -> None:
+            # What the release does for each group that it adds
+            for group in optimizer.param_groups:
+                for _ in group["params"]:
+                    seen = set()
+                    for param in group["params"]:
+                        seen.add(param)
+
+        self._assert_seen(scan)
+
+    @parametrize("flat", [True, False])
+    @parametrize("layout", LAYOUTS)
+    @parametrize("named", [True, False])
+    def test_distributed_checkpoint_get(self, device, layout, named, flat):
+        def prepare(count: int) -> Callable[[], object]:
+            model, optimizer = _model(count, LAYOUTS[layout], named)
+            return partial(_dcp_get, model, optimizer, flat)
+
+        self.assert_linear(prepare)
+
+    @parametrize("layout", LAYOUTS)
+    @parametrize("named", [True, False])
+    def test_distributed_checkpoint_set_flat(self, device, layout, named):
+        def prepare(count: int) -> Callable[[], object]:
+            model, optimizer = _model(count, LAYOUTS[layout], named)
+            saved = _dcp_get(model, optimizer, True)
+            return partial(_dcp_set, model, optimizer, saved, True)
 
         self.assert_linear(prepare)
 
