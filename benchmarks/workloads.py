@@ -1,8 +1,8 @@
 """What is measured, as calls that a worker process makes.
 
-Parameters are tiny, so that next to nothing but bookkeeping takes time. If nothing
-else is said, an optimizer has one tensor of state a parameter, as SGD with momentum
-does. What is compared with distributed checkpoints is AdamW.
+Parameters are tiny, so that next to nothing but bookkeeping takes time. Optimizers
+with state are AdamW, as most are in practice; those that are only constructed are
+SGD, which does least beside.
 """
 
 import importlib
@@ -51,35 +51,43 @@ class Subject:
         return list(self.params.items() if named else self.params.values())
 
     @cached_property
+    def states(self) -> dict[str, dict[str, torch.Tensor]]:
+        """The state of AdamW for each parameter, by name."""
+        return {
+            name: {
+                "step": torch.tensor(1.0),
+                "exp_avg": torch.zeros_like(param),
+                "exp_avg_sq": torch.zeros_like(param),
+            }
+            for name, param in self.params.items()
+        }
+
+    def adamw(self, named: bool) -> Optimizer:
+        """A new AdamW, without state."""
+        return AdamW(self.given(named), lr=1e-3)
+
+    def with_state(self, optimizer: Optimizer) -> Optimizer:
+        """Give an AdamW state; no call that is measured changes these tensors."""
+        for name, param in self.params.items():
+            optimizer.state[param] = dict(self.states[name])
+        return optimizer
+
+    @cached_property
     def unnamed(self) -> Optimizer:
-        """An optimizer with state, built from tensors."""
-        return _with_state(SGD(self.given(False), lr=0.1, momentum=0.9))
+        """An AdamW with state, built from tensors."""
+        return self.with_state(self.adamw(False))
 
     @cached_property
     def named(self) -> Optimizer:
-        """An optimizer with state, built from names and tensors."""
-        return _with_state(SGD(self.given(True), lr=0.1, momentum=0.9))
+        """An AdamW with state, built from names and tensors."""
+        return self.with_state(self.adamw(True))
 
     @cached_property
     def saved_shuffled(self) -> dict[str, Any]:
         """What the named optimizer saves if its parameters come in another order."""
         pairs = self.given(True)
         random.Random(0).shuffle(pairs)
-        return _with_state(SGD(pairs, lr=0.1, momentum=0.9)).state_dict()
-
-    def adamw(self, named: bool) -> Optimizer:
-        """A new AdamW, the optimizer that checkpoints are compared with."""
-        return AdamW(self.given(named), lr=1e-3)
-
-    @cached_property
-    def adamw_unnamed(self) -> Optimizer:
-        """An AdamW with state, built from tensors."""
-        return _with_adam_state(self.adamw(False))
-
-    @cached_property
-    def adamw_named(self) -> Optimizer:
-        """An AdamW with state, built from names and tensors."""
-        return _with_adam_state(self.adamw(True))
+        return self.with_state(AdamW(pairs, lr=1e-3)).state_dict()
 
     def without_grads(self) -> None:
         """Remove what steps have left; DCP does not prepare state beside it."""
@@ -99,24 +107,6 @@ class Subject:
                 module = module.get_submodule(part)
             module.register_parameter(last, param)
         return root
-
-
-def _with_state(optimizer: Optimizer) -> Optimizer:
-    for group in optimizer.param_groups:
-        for param in group["params"]:
-            optimizer.state[param] = {"momentum_buffer": torch.zeros_like(param)}
-    return optimizer
-
-
-def _with_adam_state(optimizer: Optimizer) -> Optimizer:
-    for group in optimizer.param_groups:
-        for param in group["params"]:
-            optimizer.state[param] = {
-                "step": torch.tensor(1.0),
-                "exp_avg": torch.zeros_like(param),
-                "exp_avg_sq": torch.zeros_like(param),
-            }
-    return optimizer
 
 
 def _construct(subject: Subject, *, named: bool) -> Call:
@@ -161,7 +151,7 @@ def _match(subject: Subject) -> Call:
         subject.named.param_groups,
         saved["param_groups"],
         saved["state"],
-        param_shaped=("momentum_buffer",),
+        param_shaped=("exp_avg", "exp_avg_sq"),
     )
 
 
@@ -179,33 +169,24 @@ def _dcp() -> Any:
 
 def _dcp_get(subject: Subject) -> Call:
     get = _dcp().get_optimizer_state_dict
-    return partial(get, subject.module, subject.adamw_unnamed)
+    return partial(get, subject.module, subject.unnamed)
 
 
 def _dcp_set(subject: Subject) -> Call:
-    dcp, module, optimizer = _dcp(), subject.module, subject.adamw_unnamed
+    dcp, module, optimizer = _dcp(), subject.module, subject.unnamed
     saved = dcp.get_optimizer_state_dict(module, optimizer)
     return partial(dcp.set_optimizer_state_dict, module, optimizer, saved)
 
 
 def _dcp_resume(subject: Subject) -> Call:
     dcp, module = _dcp(), subject.module
-    saved = dcp.get_optimizer_state_dict(module, subject.adamw_unnamed)
+    saved = dcp.get_optimizer_state_dict(module, subject.unnamed)
     subject.without_grads()
     return lambda: dcp.set_optimizer_state_dict(module, subject.adamw(False), saved)
 
 
-def _named_get(subject: Subject) -> Call:
-    return subject.adamw_named.state_dict
-
-
-def _named_set(subject: Subject) -> Call:
-    optimizer = subject.adamw_named
-    return partial(optimizer.load_state_dict, optimizer.state_dict())
-
-
 def _named_resume(subject: Subject) -> Call:
-    saved = subject.adamw_named.state_dict()
+    saved = subject.named.state_dict()
     subject.without_grads()
     return lambda: subject.adamw(True).load_state_dict(saved)
 
@@ -253,7 +234,7 @@ _Wrapper: TypeAlias = Callable[[Subject], Any]
 
 def _wrapper_with_state(subject: Subject, wrap: _Wrapper) -> Any:
     wrapper = wrap(subject)
-    _with_adam_state(wrapper._optimizer)
+    subject.with_state(wrapper._optimizer)
     return wrapper
 
 
@@ -347,9 +328,7 @@ WORKLOADS: Mapping[str, Callable[[Subject], Call]] = {
     "dcp get": _dcp_get,
     "dcp set": _dcp_set,
     "dcp resume": _dcp_resume,
-    "by name get": _named_get,
-    "by name set": _named_set,
-    "by name resume": _named_resume,
+    "resume by name": _named_resume,
     **{
         f"{name} {doing}": partial(way, wrap=wrap)
         for name, wrap in (
