@@ -113,6 +113,7 @@ def child(device: str, patched: bool) -> Iterator[dict[str, Any]]:
     """
     import torch
 
+    torch.set_num_threads(1)
     for kind, (arguments, ways) in OPTIMIZERS.items():
         for way in ways:
             if device == "cpu" and "capturable" in WAYS[way]:
