@@ -424,6 +424,8 @@ def main() -> int:
     except ToolError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     if options.plots:
         draw(run, options.plots)
     return 1 if any(verdict.met is False for verdict in verdicts_of(run)) else 0

@@ -4,6 +4,7 @@ It reads requests from standard input and writes the answers to standard output,
 a JSON object a line each. :mod:`rounds` is the other side.
 """
 
+import contextlib
 import gc
 import json
 import os
@@ -124,6 +125,9 @@ def main(answers: TextIO) -> None:
 
 if __name__ == "__main__":
     # What anything prints goes to standard error, not between the answers.
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as stream:
+    with (
+        os.fdopen(os.dup(1), "w", encoding="utf-8") as stream,
+        contextlib.suppress(KeyboardInterrupt),  # the other side tells
+    ):
         os.dup2(2, 1)
         main(stream)
