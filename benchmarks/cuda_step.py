@@ -174,7 +174,7 @@ def _stepper(optimizer: Any, graph: bool) -> Callable[[], object]:
 
     if not graph:
         return optimizer.step  # type: ignore[no-any-return]
-    stream = torch.cuda.Stream()
+    stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         optimizer.step()  # makes the state, outside the graph

@@ -102,7 +102,7 @@ def _pick(work: Path, commit: str) -> None:
     for path in _git(work, "diff", "--name-only", "--diff-filter=U").split():
         file = work / path
         text = _CONFLICT.sub(
-            lambda match, path=path: merged(*match.groups(), path),  # type: ignore[misc]
+            lambda match: merged(match[1], match[2], match[3], str(file)),  # noqa: B023
             file.read_text(encoding="utf-8"),
         )
         file.write_text(text, encoding="utf-8")

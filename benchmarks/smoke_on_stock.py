@@ -106,7 +106,7 @@ def main() -> int:
         release = str(work / "stock" / "torch" / "optim" / "optimizer.py")
         rows, wrong = [], []
         for what in (*REPLACED, RELEASE):
-            kind = "stock" if what == RELEASE else "patched"
+            kind: environments.Kind = "stock" if what == RELEASE else "patched"
             variables = {_RELEASE_FILE: release, "OPTIM_NAMES_TEST_UNPATCHED": "1"}
             found = run(what, {**by_kind[kind], **variables}, limit=600)
             failed, passed = found.get("failed", 0), found.get("passed", 0)
