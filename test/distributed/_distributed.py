@@ -23,7 +23,10 @@ require_patched_torch()
 
 import torch
 import torch.distributed as dist
-from torch.testing._internal.common_distributed import MultiProcessTestCase
+from torch.testing._internal.common_distributed import (
+    MultiProcContinuousTest,
+    MultiProcessTestCase,
+)
 
 
 #: How long a collective waits for the other ranks, so that nothing hangs.
@@ -57,6 +60,30 @@ class GlooTestCase(MultiProcessTestCase):
     def run_test(self, test_name: str, parent_pipe: Any) -> None:
         super().run_test(test_name, parent_pipe)
         end_process()
+
+
+class GlooContinuousTestCase(MultiProcContinuousTest):
+    """Tests that run one after another in the same two processes on gloo.
+
+    For many small tests: to start processes takes longer than those do. If one
+    fails, the others of its class do not run.
+    """
+
+    world_size = 2
+    timeout = TIMEOUT
+
+    @classmethod
+    def backend_str(cls) -> str:
+        return "gloo"
+
+    @classmethod
+    def device_type(cls) -> str:
+        return "cpu"
+
+    @classmethod
+    def _init_pg(cls, rank: int, world_size: int, rdvz_file: str) -> None:
+        torch.set_num_threads(1)
+        super()._init_pg(rank, world_size, rdvz_file)
 
 
 def join(rank: int, world_size: int, file: str) -> None:
