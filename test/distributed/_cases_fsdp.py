@@ -300,9 +300,7 @@ for orig in (True, False):
     suffix = "orig_params" if orig else "flat_params"
     for kind in ("full", "sharded"):
         CASES[f"{kind}_{suffix}"] = quietly(round_trip, orig, kind)
-        CASES[f"{kind}_reordered_{suffix}"] = quietly(
-            round_trip, orig, kind, flip=True
-        )
+        CASES[f"{kind}_reordered_{suffix}"] = quietly(round_trip, orig, kind, flip=True)
     CASES[f"mesh_{suffix}"] = quietly(round_trip, orig, "sharded", mesh=True)
     CASES[f"rank0_only_{suffix}"] = quietly(round_trip, orig, "full", rank0_only=True)
     CASES[f"sgd_{suffix}"] = quietly(round_trip, orig, "full", cls=torch.optim.SGD)

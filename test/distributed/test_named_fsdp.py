@@ -3,7 +3,7 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from _distributed import GlooContinuousTestCase
@@ -180,11 +180,6 @@ class FSDPTestCase(GlooContinuousTestCase):
         ):
             self.assertEqual(ours, theirs, rtol=0, atol=0, msg=name)
 
-    def raises_on_all_ranks(self, error: type, regex: str, body: Callable[[], Any]):
-        with self.assertRaisesRegex(error, regex):
-            body()
-        dist.barrier()
-
 
 def options_by_name(state_dict: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {
@@ -194,52 +189,48 @@ def options_by_name(state_dict: dict[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def settings() -> Iterator[tuple[bool, str]]:
-    for use_orig_params in (True, False):
-        for kind in ("full", "sharded"):
-            yield use_orig_params, kind
-
-
 class TestNamedFSDP(FSDPTestCase):
-    def test_named_round_trip(self):
-        for use_orig_params, kind in settings():
-            model, optimizer = self.run_trained(use_orig_params)
-            names = names_of(optimizer)
+    @parametrize("kind", ["full", "sharded"])
+    @parametrize("use_orig_params", [True, False])
+    def test_named_round_trip(self, use_orig_params: bool, kind: str):
+        model, optimizer = self.run_trained(use_orig_params)
+        names = names_of(optimizer)
+        set_type(model, kind)
+        saved = FSDP.optim_state_dict(model, optimizer)
+        # Clean FQNs throughout, also where parameters are flattened
+        self.assertEqual(set(saved["state"]), set(FQNS))
+        listed = [n for g in saved["param_groups"] for n in g["params"]]
+        self.assertEqual(set(listed), set(FQNS))
+        self.assertEqual(len(listed), len(FQNS))
+        for group in saved["param_groups"]:
+            self.assertEqual(group["param_names"], group["params"])
+
+        other = self.twin(model)
+        set_type(other, kind)
+        resumed = adam(make_groups(other), lr=0.9)
+        to_load = FSDP.optim_state_dict_to_load(other, resumed, saved)
+        result = resumed.load_state_dict(to_load)
+        self.assertEqual((result.missing_keys, result.unexpected_keys), ([], []))
+        self.assertEqual(names_of(resumed), names)
+        self.assert_same_state(full(other, resumed), full(model, optimizer))
+        self.assert_same_run(model, optimizer, other, resumed)
+
+    @parametrize("kind", ["full", "sharded"])
+    @parametrize("use_orig_params", [True, False])
+    def test_reordered(self, use_orig_params: bool, kind: str):
+        for named in (True, False):
+            model, optimizer = self.run_trained(use_orig_params, named)
             set_type(model, kind)
             saved = FSDP.optim_state_dict(model, optimizer)
-            # Clean FQNs throughout, also where parameters are flattened
-            self.assertEqual(set(saved["state"]), set(FQNS))
-            listed = [n for g in saved["param_groups"] for n in g["params"]]
-            self.assertEqual(set(listed), set(FQNS))
-            self.assertEqual(len(listed), len(FQNS))
-            for group in saved["param_groups"]:
-                self.assertEqual(group["param_names"], group["params"])
-
             other = self.twin(model)
             set_type(other, kind)
-            resumed = adam(make_groups(other), lr=0.9)
+            resumed = adam(make_groups(other, flip=True), lr=0.9)
+            names = names_of(resumed)
             to_load = FSDP.optim_state_dict_to_load(other, resumed, saved)
-            result = resumed.load_state_dict(to_load)
-            self.assertEqual((result.missing_keys, result.unexpected_keys), ([], []))
+            resumed.load_state_dict(to_load)
             self.assertEqual(names_of(resumed), names)
             self.assert_same_state(full(other, resumed), full(model, optimizer))
             self.assert_same_run(model, optimizer, other, resumed)
-
-    def test_reordered(self):
-        for use_orig_params, kind in settings():
-            for named in (True, False):
-                model, optimizer = self.run_trained(use_orig_params, named)
-                set_type(model, kind)
-                saved = FSDP.optim_state_dict(model, optimizer)
-                other = self.twin(model)
-                set_type(other, kind)
-                resumed = adam(make_groups(other, flip=True), lr=0.9)
-                names = names_of(resumed)
-                to_load = FSDP.optim_state_dict_to_load(other, resumed, saved)
-                resumed.load_state_dict(to_load)
-                self.assertEqual(names_of(resumed), names)
-                self.assert_same_state(full(other, resumed), full(model, optimizer))
-                self.assert_same_run(model, optimizer, other, resumed)
 
     @parametrize("to_orig_params", [True, False])
     def test_resharded(self, to_orig_params: bool):
@@ -261,52 +252,47 @@ class TestNamedFSDP(FSDPTestCase):
         original.load_state_dict(FSDP.optim_state_dict_to_load(back, original, again))
         self.assert_same_run(model, optimizer, back, original)
 
-    def test_without_wrapping(self):
+    @parametrize("use_orig_params", [True, False])
+    def test_without_wrapping(self, use_orig_params: bool):
         """A model without FSDP trains with the names and the state of one with it."""
-        for use_orig_params in (True, False):
-            model, optimizer = self.run_trained(use_orig_params)
-            saved = full(model, optimizer)
-            plain = Model()
-            reference = adam(make_groups(plain))
-            for step in range(2):
-                reference.zero_grad()
-                for rank in range(self.world_size):
-                    x = torch.arange(15.0).reshape(5, 3) / 7 + rank + step
-                    loss = plain(x).square().sum() / self.world_size
-                    loss.backward()
-                reference.step()
-            expected = reference.state_dict()
-            self.assertEqual(saved["state"], expected["state"])
-            # One loads what the other saved, in another order too
-            flipped = adam(make_groups(plain, flip=True), lr=0.9)
-            flipped.load_state_dict(saved)
-            self.assertEqual(flipped.state_dict()["state"], saved["state"])
-            self.assertEqual(
-                [group["lr"] for group in flipped.param_groups], [0.2, 0.1]
-            )
-            other = self.twin(model)
-            resumed = adam(make_groups(other, flip=True))
-            set_type(other, "full")
-            resumed.load_state_dict(
-                FSDP.optim_state_dict_to_load(other, resumed, expected)
-            )
-            self.assert_same_state(full(other, resumed), expected)
+        model, optimizer = self.run_trained(use_orig_params)
+        saved = full(model, optimizer)
+        plain = Model()
+        reference = adam(make_groups(plain))
+        for step in range(2):
+            reference.zero_grad()
+            for rank in range(self.world_size):
+                x = torch.arange(15.0).reshape(5, 3) / 7 + rank + step
+                loss = plain(x).square().sum() / self.world_size
+                loss.backward()
+            reference.step()
+        expected = reference.state_dict()
+        self.assertEqual(saved["state"], expected["state"])
+        # One loads what the other saved, in another order too
+        flipped = adam(make_groups(plain, flip=True), lr=0.9)
+        flipped.load_state_dict(saved)
+        self.assertEqual(flipped.state_dict()["state"], saved["state"])
+        self.assertEqual([group["lr"] for group in flipped.param_groups], [0.2, 0.1])
+        other = self.twin(model)
+        resumed = adam(make_groups(other, flip=True))
+        set_type(other, "full")
+        resumed.load_state_dict(FSDP.optim_state_dict_to_load(other, resumed, expected))
+        self.assert_same_state(full(other, resumed), expected)
 
-    def test_unnamed_stays_unnamed(self):
-        for use_orig_params, kind in settings():
-            model, optimizer = self.run_trained(use_orig_params)
-            set_type(model, kind)
-            saved = FSDP.optim_state_dict(model, optimizer)
-            other = self.twin(model)
-            set_type(other, kind)
-            resumed = adam(unnamed(make_groups(other)), lr=0.9)
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", UserWarning)
-                FSDP.optim_state_dict_to_load(
-                    other, resumed, saved, load_directly=True
-                )
-            self.assertEqual(names_of(resumed), [None, None])
-            self.assert_same_run(model, optimizer, other, resumed)
+    @parametrize("kind", ["full", "sharded"])
+    @parametrize("use_orig_params", [True, False])
+    def test_unnamed_stays_unnamed(self, use_orig_params: bool, kind: str):
+        model, optimizer = self.run_trained(use_orig_params)
+        set_type(model, kind)
+        saved = FSDP.optim_state_dict(model, optimizer)
+        other = self.twin(model)
+        set_type(other, kind)
+        resumed = adam(unnamed(make_groups(other)), lr=0.9)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            FSDP.optim_state_dict_to_load(other, resumed, saved, load_directly=True)
+        self.assertEqual(names_of(resumed), [None, None])
+        self.assert_same_run(model, optimizer, other, resumed)
 
     def test_names_of_the_user(self):
         """The optimizer's names need not be those that the wrapped model gives."""
@@ -336,40 +322,34 @@ class TestNamedFSDP(FSDPTestCase):
             self.assertEqual(names_of(optimizer), names)
             self.assert_same_state(full(model, optimizer), expected)
 
-    def test_passed_state_dict(self):
+    @parametrize("use_orig_params", [True, False])
+    def test_passed_state_dict(self, use_orig_params: bool):
         """``optim_state_dict=``, from this release or an older one, in any order."""
-        for use_orig_params in (True, False):
-            model, optimizer = self.run_trained(use_orig_params)
-            expected = full(model, optimizer)
-            own = optimizer.state_dict()
-            flipped = adam(make_groups(model, flip=True))
-            for passed in (own, annotated(own)):
-                for by in (optimizer, flipped):
-                    found = FSDP.optim_state_dict(model, by, passed)
-                    self.assert_same_state(found, expected)
-            nothing_else = {"state": own["state"]}
-            found = FSDP.optim_state_dict(model, flipped, nothing_else)
-            self.assertEqual(found, {"state": expected["state"]}, rtol=0, atol=0)
-            # Positions, as DCP passes them, get no names
-            positions = annotated(own)
-            for group in positions["param_groups"]:
-                del group["param_names"]
-            found = FSDP.optim_state_dict(model, optimizer, positions)
-            self.assert_same_state(found, expected)
-            self.assertNotIn("param_names", found["param_groups"][0])
-            # Names that are only in part the optimizer's
-            other = annotated(own)
-            other["param_groups"][1]["param_names"] = ["x"] + ["y"] * (
-                len(other["param_groups"][1]["params"]) - 1
-            )
-            other["param_groups"][1]["param_names"] = [
-                f"x{i}" for i in range(len(other["param_groups"][1]["params"]))
-            ]
-            self.raises_on_all_ranks(
-                ValueError,
-                'no parameter named "x0"',
-                lambda: FSDP.optim_state_dict(model, optimizer, other),
-            )
+        model, optimizer = self.run_trained(use_orig_params)
+        expected = full(model, optimizer)
+        own = optimizer.state_dict()
+        flipped = adam(make_groups(model, flip=True))
+        for passed in (own, annotated(own)):
+            for by in (optimizer, flipped):
+                found = FSDP.optim_state_dict(model, by, passed)
+                self.assert_same_state(found, expected)
+        nothing_else = {"state": own["state"]}
+        found = FSDP.optim_state_dict(model, flipped, nothing_else)
+        self.assertEqual(found, {"state": expected["state"]}, rtol=0, atol=0)
+        # Positions, as DCP passes them, get no names
+        positions = annotated(own)
+        for group in positions["param_groups"]:
+            del group["param_names"]
+        found = FSDP.optim_state_dict(model, optimizer, positions)
+        self.assert_same_state(found, expected)
+        self.assertNotIn("param_names", found["param_groups"][0])
+        # Names that are only in part the optimizer's
+        other = annotated(own)
+        other["param_groups"][1]["param_names"] = [
+            f"x{i}" for i in range(len(other["param_groups"][1]["params"]))
+        ]
+        with self.assertRaisesRegex(ValueError, 'no parameter named "x0"'):
+            FSDP.optim_state_dict(model, optimizer, other)
         # What a release from 2.6 on saved has the optimizer's names in the groups
         for group in expected["param_groups"]:
             group["param_names"] = ["_fsdp_wrapped_module._flat_param"]
@@ -419,69 +399,66 @@ class TestNamedFSDP(FSDPTestCase):
         self.assert_same_state(full(model, optimizer), saved)
         # An FQN of the saved model that is another parameter's name here
         odd = adam([("new" if "last.bias" in n else n, p) for n, p in pairs])
-        self.raises_on_all_ranks(
-            ValueError,
-            'has "new", which is not the parameter',
-            lambda: FSDP.optim_state_dict_to_load(model, odd, more),
-        )
+        with self.assertRaisesRegex(
+            ValueError, 'has "new", which is not the parameter'
+        ):
+            FSDP.optim_state_dict_to_load(model, odd, more)
 
-    def test_rank0_only(self):
+    @parametrize("use_orig_params", [True, False])
+    def test_rank0_only(self, use_orig_params: bool):
         """Saved on rank 0 and broadcast from there, offloaded to the CPU."""
-        for use_orig_params in (True, False):
-            model, optimizer = self.run_trained(use_orig_params)
-            expected = full(model, optimizer)
-            # Without flattening, offloading from the CPU to the CPU does not copy
-            set_type(model, "full", rank0_only=True, offload_to_cpu=not use_orig_params)
-            saved = FSDP.optim_state_dict(model, optimizer)
-            if self.rank == 0:
-                self.assert_same_state(saved, expected)
-            else:
-                self.assertEqual(saved, {})
-            other = self.twin(model)
-            set_type(other, "full", rank0_only=True)
-            resumed = adam(make_groups(other, flip=True), lr=0.9)
-            names = names_of(resumed)
-            resumed.load_state_dict(
-                FSDP.optim_state_dict_to_load(other, resumed, saved)
-            )
-            self.assertEqual(names_of(resumed), names)
-            self.assert_same_state(full(other, resumed), expected)
+        model, optimizer = self.run_trained(use_orig_params)
+        expected = full(model, optimizer)
+        # Without flattening, offloading from the CPU to the CPU does not copy
+        set_type(model, "full", rank0_only=True, offload_to_cpu=not use_orig_params)
+        saved = FSDP.optim_state_dict(model, optimizer)
+        if self.rank == 0:
+            self.assert_same_state(saved, expected)
+        else:
+            self.assertEqual(saved, {})
+        other = self.twin(model)
+        set_type(other, "full", rank0_only=True)
+        resumed = adam(make_groups(other, flip=True), lr=0.9)
+        names = names_of(resumed)
+        resumed.load_state_dict(FSDP.optim_state_dict_to_load(other, resumed, saved))
+        self.assertEqual(names_of(resumed), names)
+        self.assert_same_state(full(other, resumed), expected)
 
-    def test_older_functions(self):
+    @parametrize("use_orig_params", [True, False])
+    def test_older_functions(self, use_orig_params: bool):
         warnings.simplefilter("ignore", FutureWarning)
-        for use_orig_params in (True, False):
-            model, optimizer = self.run_trained(use_orig_params)
-            expected = full(model, optimizer)
-            on_all = FSDP.full_optim_state_dict(model, optimizer, rank0_only=False)
-            on_first = FSDP.full_optim_state_dict(model, optimizer)
-            by_input = FSDP.full_optim_state_dict(
-                model, optimizer, unnamed(make_groups(model)), rank0_only=False
-            )
-            if not use_orig_params:  # which on the CPU mixes up full states
-                self.assert_same_state(on_all, expected)
-                self.assert_same_state(by_input, expected)
-            sharded = FSDP.sharded_optim_state_dict(model, optimizer)
-            other = self.twin(model)
-            set_type(other, "full")
-            for load in (
-                lambda o: FSDP.shard_full_optim_state_dict(expected, other, optim=o),
-                lambda o: FSDP.scatter_full_optim_state_dict(
-                    expected if self.rank == 0 else None, other, optim=o
-                ),
-                lambda o: FSDP.flatten_sharded_optim_state_dict(sharded, other, o),
-            ):
-                resumed = adam(make_groups(other, flip=True), lr=0.9)
-                resumed.load_state_dict(load(resumed))
-                self.assert_same_state(full(other, resumed), expected)
-            self.assertEqual(on_first == {}, self.rank != 0)
-            # Without the optimizer: positions in model.parameters()
-            pairs = list(other.named_parameters())
-            single = copy.deepcopy(expected)
-            both = [n for g in single["param_groups"] for n in g["params"]]
-            single["param_groups"] = [{**single["param_groups"][0], "params": both}]
-            plain = adam(pairs)
-            plain.load_state_dict(FSDP.shard_full_optim_state_dict(single, other))
-            self.assert_same_state(full(other, plain), single)
+        model, optimizer = self.run_trained(use_orig_params)
+        expected = full(model, optimizer)
+        on_all = FSDP.full_optim_state_dict(model, optimizer, rank0_only=False)
+        on_first = FSDP.full_optim_state_dict(model, optimizer)
+        by_input = FSDP.full_optim_state_dict(
+            model, optimizer, unnamed(make_groups(model)), rank0_only=False
+        )
+        if not use_orig_params:  # which on the CPU mixes up full states
+            self.assert_same_state(on_all, expected)
+            self.assert_same_state(by_input, expected)
+        sharded = FSDP.sharded_optim_state_dict(model, optimizer)
+        other = self.twin(model)
+        set_type(other, "full")
+        for load in (
+            lambda o: FSDP.shard_full_optim_state_dict(expected, other, optim=o),
+            lambda o: FSDP.scatter_full_optim_state_dict(
+                expected if self.rank == 0 else None, other, optim=o
+            ),
+            lambda o: FSDP.flatten_sharded_optim_state_dict(sharded, other, o),
+        ):
+            resumed = adam(make_groups(other, flip=True), lr=0.9)
+            resumed.load_state_dict(load(resumed))
+            self.assert_same_state(full(other, resumed), expected)
+        self.assertEqual(on_first == {}, self.rank != 0)
+        # Without the optimizer: positions in model.parameters()
+        pairs = list(other.named_parameters())
+        single = copy.deepcopy(expected)
+        both = [n for g in single["param_groups"] for n in g["params"]]
+        single["param_groups"] = [{**single["param_groups"][0], "params": both}]
+        plain = adam(pairs)
+        plain.load_state_dict(FSDP.shard_full_optim_state_dict(single, other))
+        self.assert_same_state(full(other, plain), single)
 
     def test_rekey(self):
         ids, fqns = OptimStateKeyType.PARAM_ID, OptimStateKeyType.PARAM_NAME
@@ -549,88 +526,82 @@ class TestNamedFSDP(FSDPTestCase):
                     )
                     self.assertEqual(result["param_groups"][0]["params"], expected)
 
-    def test_kinds_of_keys(self):
+    @parametrize("use_orig_params", [True, False])
+    def test_kinds_of_keys(self, use_orig_params: bool):
         """What the groups list tells names from positions, not a key of ``state``."""
-        for use_orig_params in (True, False):
-            # No state at all
-            for named in (True, False):
-                model = wrap(use_orig_params)
-                groups = make_groups(model)
-                groups = groups if named else unnamed(groups)
-                optimizer = torch.optim.SGD(groups)
-                train(model, optimizer, 1)
-                saved = full(model, optimizer)
-                self.assertEqual(
-                    options_by_name(saved)["last.bias"]["lr"], groups[1]["lr"]
-                )
-                self.assertEqual(saved["state"], {})
-                for group in optimizer.param_groups:
-                    group["lr"] = 0.9
-                FSDP.optim_state_dict_to_load(
-                    model, optimizer, saved, load_directly=True
-                )
-                self.assertEqual([g["lr"] for g in optimizer.param_groups], [0.1, 0.2])
-            # An entry of the user before those of parameters
-            for named in (True, False):
-                model = wrap(use_orig_params)
-                groups = make_groups(model)
-                optimizer = adam(groups if named else unnamed(groups))
-                optimizer.state["epoch"] = {"number": 3}
-                train(model, optimizer, 2)
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    saved = full(model, optimizer)
-                self.assertEqual(saved["state"]["epoch"], {"number": 3})
-                self.assertEqual(set(saved["state"]), {"epoch", *FQNS})
-                resumed = adam(
-                    make_groups(model, flip=True)
-                    if named
-                    else unnamed(make_groups(model))
-                )
-                FSDP.optim_state_dict_to_load(model, resumed, saved, load_directly=True)
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    self.assert_same_state(full(model, resumed), saved)
-                self.assertEqual(resumed.state["epoch"], {"number": 3})
-
-    def test_optimizers_keyed_by_fqn(self):
-        """``_NamedOptimizer`` and torchrec's ``KeyedOptimizer`` keep FQNs as keys."""
-        for use_orig_params in (True, False):
-            reference_model, reference = self.run_trained(use_orig_params, False)
-            expected = full(reference_model, reference)
-            for kind in (_named_optimizer, Keyed):
-                model = wrap(use_orig_params)
-                optimizer = kind(model)
-                train(model, optimizer, 2)
-                set_type(model, "full")
-                saved = copy.deepcopy(FSDP.optim_state_dict(model, optimizer))
-                self.assert_same_state(saved, expected)
-                train(model, optimizer, 1)
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # of states on the other rank
-                    to_load = FSDP.optim_state_dict_to_load(
-                        model, optimizer, saved, is_named_optimizer=True
-                    )
-                current = {name for name, _ in model.named_parameters()}
-                self.assertLessEqual(set(to_load["state"]), current)
-                self.assertNotIn("param_names", to_load["param_groups"][0])
-                optimizer.load_state_dict(to_load)
-                found = FSDP.optim_state_dict(model, optimizer)
-                self.assert_same_state(found, expected)
-            # The flag on an optimizer of torch.optim, which goes by its own names
+        # No state at all
+        for named in (True, False):
             model = wrap(use_orig_params)
             groups = make_groups(model)
-            for group in groups:
-                group["params"] = [(f"my {n}", p) for n, p in group["params"]]
-            optimizer = adam(groups)
+            groups = groups if named else unnamed(groups)
+            optimizer = torch.optim.SGD(groups)
             train(model, optimizer, 1)
-            set_type(model, "full")
-            optimizer.load_state_dict(
-                FSDP.optim_state_dict_to_load(
-                    model, optimizer, expected, is_named_optimizer=True
-                )
+            saved = full(model, optimizer)
+            self.assertEqual(options_by_name(saved)["last.bias"]["lr"], groups[1]["lr"])
+            self.assertEqual(saved["state"], {})
+            for group in optimizer.param_groups:
+                group["lr"] = 0.9
+            FSDP.optim_state_dict_to_load(model, optimizer, saved, load_directly=True)
+            self.assertEqual([g["lr"] for g in optimizer.param_groups], [0.1, 0.2])
+        # An entry of the user before those of parameters
+        for named in (True, False):
+            model = wrap(use_orig_params)
+            groups = make_groups(model)
+            optimizer = adam(groups if named else unnamed(groups))
+            optimizer.state["epoch"] = {"number": 3}
+            train(model, optimizer, 2)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                saved = full(model, optimizer)
+            self.assertEqual(saved["state"]["epoch"], {"number": 3})
+            self.assertEqual(set(saved["state"]), {"epoch", *FQNS})
+            resumed = adam(
+                make_groups(model, flip=True) if named else unnamed(make_groups(model))
             )
-            self.assert_same_state(full(model, optimizer), expected)
+            FSDP.optim_state_dict_to_load(model, resumed, saved, load_directly=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self.assert_same_state(full(model, resumed), saved)
+            self.assertEqual(resumed.state["epoch"], {"number": 3})
+
+    @parametrize("use_orig_params", [True, False])
+    def test_optimizers_keyed_by_fqn(self, use_orig_params: bool):
+        """``_NamedOptimizer`` and torchrec's ``KeyedOptimizer`` keep FQNs as keys."""
+        reference_model, reference = self.run_trained(use_orig_params, False)
+        expected = full(reference_model, reference)
+        for kind in (_named_optimizer, Keyed):
+            model = wrap(use_orig_params)
+            optimizer = kind(model)
+            train(model, optimizer, 2)
+            set_type(model, "full")
+            saved = copy.deepcopy(FSDP.optim_state_dict(model, optimizer))
+            self.assert_same_state(saved, expected)
+            train(model, optimizer, 1)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of states on the other rank
+                to_load = FSDP.optim_state_dict_to_load(
+                    model, optimizer, saved, is_named_optimizer=True
+                )
+            current = {name for name, _ in model.named_parameters()}
+            self.assertLessEqual(set(to_load["state"]), current)
+            self.assertNotIn("param_names", to_load["param_groups"][0])
+            optimizer.load_state_dict(to_load)
+            found = FSDP.optim_state_dict(model, optimizer)
+            self.assert_same_state(found, expected)
+        # The flag on an optimizer of torch.optim, which goes by its own names
+        model = wrap(use_orig_params)
+        groups = make_groups(model)
+        for group in groups:
+            group["params"] = [(f"my {n}", p) for n, p in group["params"]]
+        optimizer = adam(groups)
+        train(model, optimizer, 1)
+        set_type(model, "full")
+        optimizer.load_state_dict(
+            FSDP.optim_state_dict_to_load(
+                model, optimizer, expected, is_named_optimizer=True
+            )
+        )
+        self.assert_same_state(full(model, optimizer), expected)
 
 
 def _named_optimizer(model: nn.Module) -> torch.optim.Optimizer:
