@@ -569,11 +569,13 @@ class TestNamedFSDP(FSDPTestCase):
         """``_NamedOptimizer`` and torchrec's ``KeyedOptimizer`` keep FQNs as keys."""
         reference_model, reference = self.run_trained(use_orig_params, False)
         expected = full(reference_model, reference)
-        for kind in (_named_optimizer, Keyed):
+        for kind in (_named_optimizer, Keyed, KeyedWithNames):
             model = wrap(use_orig_params)
             optimizer = kind(model)
-            train(model, optimizer, 2)
             set_type(model, "full")
+            without_state = FSDP.optim_state_dict(model, optimizer)
+            self.assertEqual(set(options_by_name(without_state)), set(FQNS))
+            train(model, optimizer, 2)
             saved = copy.deepcopy(FSDP.optim_state_dict(model, optimizer))
             self.assert_same_state(saved, expected)
             train(model, optimizer, 1)
@@ -619,8 +621,11 @@ class Keyed(torch.optim.Adam):
     """Keys its state dict by FQN, though its groups have no names."""
 
     def __init__(self, model: nn.Module) -> None:
-        super().__init__(unnamed(make_groups(model)), foreach=False)
+        super().__init__(self.groups(model), foreach=False)
         self.keys = {param: name for name, param in model.named_parameters()}
+
+    def groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        return unnamed(make_groups(model))
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -635,6 +640,16 @@ class Keyed(torch.optim.Adam):
         for param, name in self.keys.items():
             if name in state_dict["state"]:
                 self.state[param] = state_dict["state"][name]
+
+
+class KeyedWithNames(Keyed):
+    """Keys its state dict by FQN, though its groups have other names."""
+
+    def groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        groups = make_groups(model)
+        return [
+            {**g, "params": [(f"my {n}", p) for n, p in g["params"]]} for g in groups
+        ]
 
 
 instantiate_parametrized_tests(TestNamedFSDP)
