@@ -12,7 +12,6 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel as DDP
-from torch.optim import rename_parameters
 from torch.testing._internal.common_utils import (
     instantiate_parametrized_tests,
     parametrize,
@@ -109,7 +108,9 @@ class TestNamedDDP(GlooContinuousTestCase):
         with self.assertRaisesRegex(ValueError, r'prefix.*"module\."'):
             alone.load_state_dict(saved)
         self.assertEqual(len(alone.state), 0)
-        renamed = rename_parameters(saved, lambda name: name.removeprefix("module."))
+        renamed = torch.optim.rename_parameters(
+            saved, lambda name: name.removeprefix("module.")
+        )
         alone.load_state_dict(renamed)
         for name, param in plain.named_parameters():
             self.assertEqual(alone.state[param], saved["state"][f"module.{name}"])
@@ -124,7 +125,9 @@ class TestNamedDDP(GlooContinuousTestCase):
         saved = self.saved_on_rank_0(alone)
         with self.assertRaisesRegex(ValueError, r'prefix.*"module\."'):
             resumed.load_state_dict(saved)
-        resumed.load_state_dict(rename_parameters(saved, "module.{}".format))
+        resumed.load_state_dict(
+            torch.optim.rename_parameters(saved, "module.{}".format)
+        )
         train(plain, alone, 2)
         train(other, resumed, 2)
         self.assert_same_parameters(plain, other)
