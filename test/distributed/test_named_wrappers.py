@@ -271,8 +271,8 @@ class TestNamedOptimizerWrapper(OptimTestCase):
 
     def test_repr(self) -> None:
         optimizer = self.named(make_model(), lr=0.25)
-        self.assertEqual(repr(optimizer), repr(optimizer._optimizer))
-        self.assertIn("lr: 0.25", repr(optimizer))
+        expected = repr(optimizer._optimizer).replace("AdamW", "_NamedOptimizer")
+        self.assertEqual(repr(optimizer), expected)
 
     def test_state_dict_is_that_of_an_optimizer_with_names(self) -> None:
         model, other = make_model(), make_model()
