@@ -86,21 +86,6 @@ class GlooContinuousTestCase(MultiProcContinuousTest):
         super()._init_pg(rank, world_size, rdvz_file)
 
 
-class ContinuousGlooTestCase(MultiProcContinuousTest):
-    """A test case whose tests run one after another in the same processes.
-
-    They are started once, which takes longer than most tests. After a test that
-    failed, those that follow are skipped.
-    """
-
-    world_size = 2
-    timeout = TIMEOUT
-
-    @classmethod
-    def backend_str(cls) -> str:
-        return "gloo"
-
-
 def join(rank: int, world_size: int, file: str) -> None:
     """Join a process group on gloo that meets in a file."""
     dist.init_process_group(

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from _distributed import ContinuousGlooTestCase, join
+from _distributed import GlooContinuousTestCase, join
 
 # isort: split
 import torch
@@ -77,7 +77,7 @@ def post_local_sgd(params: Any) -> PostLocalSGDOptimizer:
     return PostLocalSGDOptimizer(build(ADAMW, params), averager)
 
 
-class TestNamedOnTwoRanks(ContinuousGlooTestCase, OptimTestCase):
+class TestNamedOnTwoRanks(GlooContinuousTestCase, OptimTestCase):
     """PostLocalSGDOptimizer, ShardedOptimizer, load_sharded_optimizer_state_dict."""
 
     @parametrize(

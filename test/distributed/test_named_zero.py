@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any
 
-from _distributed import ContinuousGlooTestCase, join
+from _distributed import GlooContinuousTestCase, join
 
 # isort: split
 import torch
@@ -116,7 +116,7 @@ class ZeroTestCase(OptimTestCase):
                 self.assertIs(param, params[name])
 
 
-class TestNamedZero(ContinuousGlooTestCase, ZeroTestCase):
+class TestNamedZero(GlooContinuousTestCase, ZeroTestCase):
     """On two ranks."""
 
     def test_forms_of_names(self) -> None:
