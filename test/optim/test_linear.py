@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from _common import GROUPED, MATRICES_ONLY, OptimTestCase, build
@@ -23,6 +24,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.nn import Parameter
 from torch.optim import Optimizer
+from torch.optim._param_names.registry import Registry
 from torch.testing._internal.common_device_type import instantiate_device_type_tests
 from torch.testing._internal.common_optimizers import OptimizerInfo, optim_db, optims
 from torch.testing._internal.common_utils import parametrize, run_tests
@@ -254,6 +256,22 @@ class TestLinear(OptimTestCase):
             return lambda: optimizer.add_param_group(first)
 
         self.assert_linear(prepare)
+
+    @parametrize("named", [True, False])
+    def test_adding_groups_one_by_one(self, device, named):
+        def prepare(count: int) -> Callable[[], object]:
+            first, *others = _in_groups(_params(SGD_INFO, count), named)
+            optimizer = build(SGD_INFO, [first])
+
+            def add() -> None:
+                for group in others:
+                    optimizer.add_param_group(group)
+
+            return add
+
+        # Fewer groups than these are read anew for each that is added.
+        with patch.object(Registry, "MANY_GROUPS", 4):
+            self.assert_linear(prepare)
 
     @optims(optim_db, dtypes=[torch.float32])
     @parametrize("named", [True, False])

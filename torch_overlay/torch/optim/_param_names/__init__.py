@@ -13,17 +13,26 @@ which an optimizer meets them:
   to which parameter;
 * :mod:`~torch.optim._param_names.groups`: decide which saved param group
   belongs to which, and whose options are taken;
+* :mod:`~torch.optim._param_names.shapes`: check that saved state has the shape
+  of its parameter;
+* :mod:`~torch.optim._param_names.loading`: build an optimizer's state from what
+  was saved;
 * :mod:`~torch.optim._param_names.flat`: reorder state that spans all
   parameters;
 * :mod:`~torch.optim._param_names.renaming`: rename the parameters of a saved
   state dict;
 * :mod:`~torch.optim._param_names.positional`: take the names out of a state
   dict;
+* :mod:`~torch.optim._param_names.translation`: translate between them and the
+  names that others give to parameters;
+* :mod:`~torch.optim._param_names.shards`: give an optimizer that holds some of
+  the parameters its share of names and state;
 * :mod:`~torch.optim._param_names.messages`: say in an error what differs.
 
 Everything here is a plain function over lists and dicts that neither keeps nor
-changes an optimizer. :class:`torch.optim.Optimizer` calls the functions that
-are listed in ``__all__`` and is the only place where an optimizer is changed.
+changes an optimizer. :class:`torch.optim.Optimizer`, and the optimizers of
+:mod:`torch.distributed.optim` that wrap others, call the functions that are
+listed in ``__all__`` and are the only places where an optimizer is changed.
 """
 
 from torch.optim._param_names.flat import align_flat_state
@@ -34,6 +43,7 @@ from torch.optim._param_names.keys import (
     pack_state,
     param_keys,
 )
+from torch.optim._param_names.loading import build_state
 from torch.optim._param_names.matching import Match, match_state_dict
 from torch.optim._param_names.messages import (
     name_suffix,
@@ -41,31 +51,70 @@ from torch.optim._param_names.messages import (
     summary,
     unusable_state,
 )
-from torch.optim._param_names.positional import without_names, without_own_names
-from torch.optim._param_names.reading import pairs_from_mapping, read_group
+from torch.optim._param_names.positional import (
+    with_indices,
+    without_names,
+    without_own_names,
+)
+from torch.optim._param_names.reading import (
+    pairs_from_mapping,
+    params_of_group,
+    read_group,
+    read_params,
+)
 from torch.optim._param_names.registry import Registry
 from torch.optim._param_names.renaming import rename_parameters
 from torch.optim._param_names.saved import check_type
+from torch.optim._param_names.shards import (
+    check_shards,
+    in_order,
+    local_state,
+    local_state_dict,
+    name_shard,
+    other_state,
+)
+from torch.optim._param_names.translation import (
+    align_names,
+    name_indices,
+    state_keys,
+    to_indices,
+    to_own_names,
+)
 
 
 __all__ = [
     "Match",
     "Registry",
     "align_flat_state",
+    "align_names",
+    "build_state",
+    "check_shards",
     "check_type",
+    "in_order",
     "is_named",
+    "local_state",
+    "local_state_dict",
     "match_state_dict",
+    "name_indices",
+    "name_shard",
     "name_suffix",
     "named_params",
+    "other_state",
     "pack_groups",
     "pack_state",
     "pairs_from_mapping",
     "param_keys",
+    "params_of_group",
     "read_group",
+    "read_params",
     "rename_parameters",
     "state_error",
+    "state_keys",
     "summary",
+    "to_indices",
+    "to_own_names",
     "unusable_state",
+    "with_indices",
     "without_names",
     "without_own_names",
 ]

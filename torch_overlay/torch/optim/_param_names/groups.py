@@ -1,6 +1,6 @@
 """Match saved param groups against those of an optimizer, and take options."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -53,19 +53,25 @@ def copy_options(saved_groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]
 
 
 def holders(
-    groups: Sequence[dict[str, Any]], ids: Sequence[Sequence[Hashable]]
+    groups: Sequence[dict[str, Any]],
+    ids: Sequence[Sequence[Hashable]],
+    all_ids: Collection[Hashable],
 ) -> dict[Hashable, list[dict[Any, Any]]]:
     """The param group of each saved id, to look up options in.
 
     Args:
         groups (sequence of dict): param groups.
         ids (sequence of sequences): the saved ids in each of them.
+        all_ids (collection): all of these ids. It is fast to find out whether
+            one is in it.
 
     Returns:
         dict: maps each id to a list with nothing but the first group that holds
         it. That group's ``params`` are a set of the ids, so that the time to
         find out whether an id is there does not grow with their number.
     """
+    if len(groups) == 1:
+        return _SameForAll([{**groups[0], "params": all_ids}])
     found: dict[Hashable, list[dict[Any, Any]]] = {}
     for group, own in zip(groups, ids):
         unique = dict.fromkeys(own)
@@ -73,6 +79,17 @@ def holders(
         for param_id in unique:
             found.setdefault(param_id, holder)
     return found
+
+
+class _SameForAll(dict[Hashable, list[dict[Any, Any]]]):
+    """A dict that has one value for all keys, without a table of them."""
+
+    def __init__(self, value: list[dict[Any, Any]]) -> None:
+        super().__init__()
+        self._value = value
+
+    def __missing__(self, key: Hashable) -> list[dict[Any, Any]]:
+        return self._value
 
 
 def same_groups(

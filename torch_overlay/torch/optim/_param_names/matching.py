@@ -29,11 +29,11 @@ from torch.optim._param_names.groups import (
 from torch.optim._param_names.keys import (
     check_other_keys,
     group_names,
-    param_keys,
     params_by_name,
 )
 from torch.optim._param_names.messages import load_error, prefix_hint, quote
 from torch.optim._param_names.saved import check_form, saved_names, SavedNames
+from torch.optim._param_names.shapes import unfit_state
 
 
 __all__ = ["Match", "match_state_dict"]
@@ -54,6 +54,10 @@ class Match(NamedTuple):
     named: bool
     #: Whether the parameters were matched by name.
     by_name: bool = False
+    #: The entries of a parameter's state that must have the parameter's shape.
+    param_shaped: Collection[str] = ()
+    #: Whether what the state dict does not have stays as it is.
+    partial: bool = False
     #: The saved ids of parameters that the optimizer does not have.
     ignored: Collection[Hashable] = ()
     #: Names that only the optimizer has.
@@ -108,15 +112,15 @@ def match_state_dict(
         )
     for group, own in zip(match.groups, names):
         group["param_names"] = own
-    problems += _unfit_state(groups, match.params, saved_state, param_shaped)
     if problems:
+        problems += unfit_state(groups, match.params, saved_state, param_shaped)
         raise ValueError(load_error(owner, problems))
     if not saved_state.keys() <= match.params.keys():
         others = [
             k for k in saved_state if k not in match.params and k not in match.ignored
         ]
         check_other_keys(others, set(chain.from_iterable(names)))
-    return match
+    return match._replace(param_shaped=param_shaped)
 
 
 def _match_in_order(
@@ -163,6 +167,8 @@ def _match_by_name(
     ):
         pairs = _pair(by_name, saved_groups, saved.groups, saved_state)
         problems += pairs.problems
+        if saved.named:
+            problems += _state_without_group(by_name, pairs.saved_in, saved_state)
         if strict:
             return _match_strictly(groups, names, saved_groups, pairs, problems)
         return _match_common(groups, saved_groups, pairs)
@@ -247,7 +253,9 @@ def _match_by_position(
     )
     for new, group in zip(new_groups, groups):
         new["params"] = group["params"]
-    cast_by = holders(saved_groups, [group["params"] for group in saved_groups])
+    cast_by = holders(
+        saved_groups, [group["params"] for group in saved_groups], params.keys()
+    )
     return Match(params, list(new_groups), cast_by, named)
 
 
@@ -334,6 +342,20 @@ def _pair(
     return _Pairs(params, saved_ids, saved_in, missing, unexpected, problems)
 
 
+def _state_without_group(
+    by_name: Mapping[str, Tensor],
+    saved_in: Collection[Hashable],
+    saved_state: Mapping[Any, Any],
+) -> list[str]:
+    """Say which state is there, but in no param group, as if a group was lost."""
+    found = [key for key in saved_state if key in by_name and key not in saved_in]
+    if not found:
+        return []
+    return [
+        f"In no param group of the state_dict, though it has state: {quote(found)}."
+    ]
+
+
 def _match_common(
     groups: Sequence[dict[str, Any]],
     saved_groups: Sequence[dict[str, Any]],
@@ -348,9 +370,10 @@ def _match_common(
     return Match(
         pairs.params,
         new_groups,
-        holders(new_groups, ids),
+        holders(new_groups, ids, pairs.params.keys()),
         named=True,
         by_name=True,
+        partial=True,
         ignored=pairs.unexpected.keys(),
         missing=list(pairs.missing.values()),
         unexpected=list(pairs.unexpected.values()),
@@ -387,52 +410,7 @@ def _match_strictly(
     new_groups = [copies[index] for index in order]
     for new, group in zip(new_groups, groups):
         new["params"] = group["params"]
-    cast_by = holders(saved_groups, [group["params"] for group in saved_groups])
+    cast_by = holders(
+        saved_groups, [group["params"] for group in saved_groups], pairs.params.keys()
+    )
     return Match(pairs.params, new_groups, cast_by, named=True, by_name=True)
-
-
-def _unfit_state(
-    groups: Sequence[dict[str, Any]],
-    params: Mapping[Hashable, Tensor],
-    saved_state: Mapping[Any, Any],
-    param_shaped: Collection[str],
-) -> list[str]:
-    """Say which saved state cannot belong to its parameter."""
-    if not param_shaped:
-        return []
-    unfit: list[tuple[Tensor, str]] = []
-    for param_id, state in saved_state.items():
-        param = params.get(param_id)
-        if param is None:
-            continue
-        # Whether something is a Mapping takes long to find out.
-        if type(state) is not dict and not isinstance(state, Mapping):
-            unfit.append((param, f"should be a dict, but is {torch.typename(state)}"))
-            continue
-        for key in param_shaped:
-            value = state.get(key)
-            if isinstance(value, Tensor):
-                if value.shape != param.shape:
-                    mismatch = (
-                        f'has a size mismatch: "{key}" has shape {tuple(value.shape)} '
-                        "in the state_dict, but the parameter has shape "
-                        f"{tuple(param.shape)}"
-                    )
-                    unfit.append((param, mismatch))
-            elif value is not None:
-                kind = torch.typename(value)
-                unfit.append(
-                    (param, f'should have a Tensor as "{key}", but has {kind}')
-                )
-    if not unfit:
-        return []
-    names = param_keys(groups)
-    more = len(unfit) - MAX_UNFIT
-    return [
-        f'The state of "{names[id(param)]}" {reason}.'
-        for param, reason in unfit[:MAX_UNFIT]
-    ] + ([f"{more} more entries of state do not fit."] if more > 0 else [])
-
-
-#: How many entries of state that do not fit an error describes.
-MAX_UNFIT = 10

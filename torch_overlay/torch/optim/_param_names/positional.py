@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch.optim._param_names.keys import indices, param_keys
+from torch.optim._param_names.saved import check_form, saved_names
 
 
-__all__ = ["without_names", "without_own_names"]
+__all__ = ["with_indices", "without_names", "without_own_names"]
 
 
 def without_names(state_dict: dict[str, Any]) -> dict[str, Any]:
@@ -51,6 +52,32 @@ def without_own_names(
         return _by_index(state_dict) if saved == own else state_dict
     except (KeyError, TypeError):
         return state_dict
+
+
+def with_indices(state_dict: dict[str, Any]) -> dict[str, Any]:
+    """Replace names that are the ids in a state dict by indices.
+
+    For loading by position what may have been saved with or without names.
+
+    Args:
+        state_dict (dict): a state dict of any kind. It is not changed.
+
+    Returns:
+        dict: a new state dict with the names as ``param_names`` only;
+        ``state_dict`` itself if its ids are no names, or if it has not the form
+        of a state dict.
+    """
+    try:
+        groups = state_dict["param_groups"]
+        check_form(groups, state_dict["state"])
+        if not saved_names(groups).named:
+            return state_dict
+    except (KeyError, TypeError, ValueError):
+        return state_dict
+    indexed = _by_index(state_dict)
+    for group, named in zip(indexed["param_groups"], groups):
+        group["param_names"] = list(named["params"])
+    return indexed
 
 
 def _by_index(state_dict: dict[str, Any]) -> dict[str, Any]:

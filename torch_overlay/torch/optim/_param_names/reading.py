@@ -1,14 +1,22 @@
 """Read parameters and their names from what a user passes to an optimizer."""
 
 import reprlib
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim._param_names.messages import name_suffix
+from torch.optim._param_names.registry import Registry
 
 
-__all__ = ["check_names", "pairs_from_mapping", "read_group"]
+__all__ = [
+    "check_names",
+    "pairs_from_mapping",
+    "params_of_group",
+    "read_group",
+    "read_params",
+]
 
 _STR = frozenset([str])
 
@@ -70,6 +78,64 @@ def read_group(group: dict[str, Any]) -> None:
         names = given
     if names is not None:
         group["param_names"] = names
+
+
+def read_params(
+    params: Mapping[Any, Any] | Iterable[Any],
+) -> tuple[list[Any], list[str] | None]:
+    """Split parameters that are in no param group yet from their names.
+
+    For wrappers that need the parameters before an optimizer reads them.
+
+    Args:
+        params (Mapping or iterable): parameters, ``(name, parameter)`` pairs, or
+            a mapping of names to parameters.
+
+    Returns:
+        (list, list of str or None): the parameters, and the name of each; None
+        if they have no names. Without names, they are not checked.
+
+    Raises:
+        TypeError, ValueError: as an optimizer raises for such names, for two
+            parameters of one name, or for what has a name and is no tensor.
+    """
+    if isinstance(params, Mapping):
+        params = pairs_from_mapping(params)
+    group: dict[str, Any] = {"params": list(params)}
+    read_group(group)
+    names: list[str] | None = group.get("param_names")
+    if names is not None:
+        for param in group["params"]:
+            if not isinstance(param, Tensor):
+                raise TypeError(
+                    "optimizer can only optimize Tensors, but one of the params is "
+                    f"{torch.typename(param)}{name_suffix([group], [param])}"
+                )
+        Registry().check(group)
+    return group["params"], names
+
+
+def params_of_group(group: dict[str, Any]) -> Iterable[Any]:
+    """The parameters in a param group that an optimizer has not yet read.
+
+    Args:
+        group (dict): a param group. An iterator in it becomes a list, so that
+            the optimizer can read it once more.
+
+    Returns:
+        iterable: the parameters; if they have no names, whatever ``params`` is.
+
+    Raises:
+        TypeError, ValueError: as :func:`read_params`.
+    """
+    params = group["params"]
+    if isinstance(params, Iterator):
+        params = group["params"] = list(params)
+    if isinstance(params, Tensor):
+        return [params] if "param_names" in group else params
+    if isinstance(params, Mapping) or any(isinstance(p, tuple) for p in params):
+        return read_params(params)[0]
+    return params  # type: ignore[no-any-return]
 
 
 def check_names(names: Any, num_params: int) -> list[str]:

@@ -1,6 +1,8 @@
 """Keep parameters and their names unique while param groups are added."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from itertools import chain, compress, repeat
+from operator import itemgetter
 from typing import Any
 
 from torch import Tensor
@@ -13,32 +15,63 @@ __all__ = ["Registry"]
 class Registry:
     """The parameters and names that an optimizer's param groups hold.
 
-    Reading all groups costs as much as there are parameters. An optimizer
-    built from many groups therefore keeps one registry for as long as it adds
-    them, and asks :meth:`describes` whether the groups are still those that
-    were added through it.
+    To read all groups takes as long as there are parameters. So an optimizer
+    keeps one registry while it is built from many groups, and asks
+    :meth:`describes` whether the groups are still those that were added through
+    it. Later on, anybody may have edited the groups by hand, and they are read
+    anew for each group that is added, except where that would take long: see
+    :attr:`worth_keeping`.
 
     Args:
-        groups (iterable of dict): param groups with ``params`` and, if they
-            are named, ``param_names``.
+        groups (sequence of dict): param groups with ``params`` and, if they are
+            named, ``param_names``.
     """
 
-    def __init__(self, groups: Iterable[dict[str, Any]] = ()) -> None:
+    #: From how many groups on it takes long to read them all, compared with the
+    #: time that it takes to add one.
+    MANY_GROUPS = 1000
+
+    def __init__(self, groups: Sequence[dict[str, Any]] = ()) -> None:
         # Parameters stand here by their id(), which is much faster to hash.
         self._params: set[int] = set()
         self._names: set[str] = set()
         # Groups whose parameters and names are not yet in the sets: a last group's
         # are never needed there.
         self._pending: list[dict[str, Any]] = []
-        # None while no group has parameters or names.
-        self._named: bool | None = None
-        # Groups without parameters and names, which are neither named nor unnamed.
+        # Whether there are groups with names, and groups with parameters only.
+        # Those without both are neither named nor unnamed.
+        self._with_names = False
+        self._without_names = False
         self._undecided: list[dict[str, Any]] = []
         self._num_groups = 0
         self._last_params: list[Tensor] = []
         self._last_length = 0
-        for group in groups:
-            self.add(group)
+        if groups:
+            self._read(groups)
+
+    def _read(self, groups: Sequence[dict[str, Any]]) -> None:
+        named = list(map(dict.__contains__, groups, repeat("param_names")))
+        params = list(map(itemgetter("params"), groups))
+        names = map(itemgetter("param_names"), compress(groups, named))
+        self._params.update(map(id, chain.from_iterable(params)))
+        self._names.update(chain.from_iterable(names))
+        self._with_names = any(named)
+        if not all(named):
+            others = [group for group, has in zip(groups, named) if not has]
+            self._without_names = any(map(itemgetter("params"), others))
+            self._undecided += [group for group in others if not group["params"]]
+        self._num_groups = len(groups)
+        self._last_params = params[-1]
+        self._last_length = len(params[-1])
+
+    @property
+    def worth_keeping(self) -> bool:
+        """Whether the groups are too many to read all for each one that is added.
+
+        Edits by hand are then noticed if they change the number of groups, or
+        the parameters of the last one.
+        """
+        return self._num_groups >= self.MANY_GROUPS
 
     def describes(self, groups: list[dict[str, Any]]) -> bool:
         """Whether ``groups`` are those that were added to this registry."""
@@ -65,7 +98,7 @@ class Registry:
         names = group.get("param_names")
         if names is None and not params:
             return
-        if self._named is not None and self._named != (names is not None):
+        if self._with_names if names is None else self._without_names:
             raise ValueError(
                 "all optimizer param groups should be with/without names. cannot add "
                 f"param group {'without' if names is None else 'with'} names to the "
@@ -81,7 +114,7 @@ class Registry:
             self._check_names(names, params)
 
     def add(self, group: dict[str, Any]) -> None:
-        """Take in a group that passed :meth:`check`, or that is already there.
+        """Take in a group that passed :meth:`check`.
 
         Groups without parameters get an empty list of names once another group
         has names.
@@ -89,12 +122,12 @@ class Registry:
         params = group["params"]
         self._pending.append(group)
         if "param_names" in group:
-            self._named = True
+            self._with_names = True
         elif params:
-            self._named = False
+            self._without_names = True
         else:
             self._undecided.append(group)
-        if self._named:
+        if self._with_names and self._undecided:
             for undecided in self._undecided:
                 undecided["param_names"] = []
             self._undecided.clear()

@@ -1,0 +1,189 @@
+"""Give an optimizer that holds some of the parameters its share of the names.
+
+For an optimizer that exposes all parameters and has, on each rank, a local
+optimizer for some of them, such as
+:class:`torch.distributed.optim.ZeroRedundancyOptimizer`.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+from torch import Tensor
+from torch.optim._param_names.keys import is_named, param_keys
+from torch.optim._param_names.matching import Match
+from torch.optim._param_names.messages import load_error
+from torch.optim._param_names.shapes import unfit_state
+
+
+__all__ = [
+    "check_shards",
+    "in_order",
+    "local_state",
+    "local_state_dict",
+    "name_shard",
+    "other_state",
+]
+
+
+def name_shard(
+    local_groups: Sequence[dict[str, Any]], groups: Sequence[dict[str, Any]]
+) -> None:
+    """Give the param groups of a shard the names of their own parameters.
+
+    Args:
+        local_groups (sequence of dict): param groups with some of the
+            parameters. Their ``param_names`` are set.
+        groups (sequence of dict): the param groups with all parameters. If they
+            have no names, nothing is done.
+
+    Raises:
+        ValueError, TypeError: if the names in ``groups`` cannot be used.
+    """
+    if is_named(groups):
+        names = param_keys(groups)
+        for group in local_groups:
+            group["param_names"] = [names[id(param)] for param in group["params"]]
+
+
+def in_order(
+    state: Mapping[Any, Any], groups: Sequence[dict[str, Any]]
+) -> dict[Any, Any]:
+    """Sort state that was joined from shards.
+
+    Args:
+        state (Mapping): state by the key of each parameter, and entries of other
+            keys.
+        groups (sequence of dict): the param groups with all parameters.
+
+    Returns:
+        dict: the state of the parameters, in their order, then the others.
+    """
+    keys: Mapping[int, Any] = param_keys(groups)
+    order = [keys[id(param)] for group in groups for param in group["params"]]
+    return {**{key: state[key] for key in order if key in state}, **state}
+
+
+def local_state(
+    local_groups: Sequence[dict[str, Any]],
+    state: Mapping[Any, Any],
+    match: Match,
+) -> list[tuple[Tensor, Any]]:
+    """Take the part of a saved state that belongs to a shard.
+
+    Args:
+        local_groups, state, match: as in :func:`local_state_dict`.
+
+    Returns:
+        list of (Tensor, Any): parameters of the shard and their saved state,
+        which is not copied.
+    """
+    own = {id(param) for group in local_groups for param in group["params"]}
+    return [
+        (param, state[param_id])
+        for param_id, param in match.params.items()
+        if param_id in state and id(param) in own
+    ]
+
+
+def local_state_dict(
+    local_groups: Sequence[dict[str, Any]],
+    state: Mapping[Any, Any],
+    match: Match,
+) -> dict[str, Any]:
+    """Take the part of a saved state dict that belongs to a shard.
+
+    Args:
+        local_groups (sequence of dict): the shard's param groups, as many as
+            there are with all parameters.
+        state (Mapping): ``state`` of the state dict.
+        match (Match): which saved id stands for which parameter.
+
+    Returns:
+        dict: a state dict for the shard's optimizer, with its keys and in its
+        order. The state is not copied.
+    """
+    keys: Mapping[int, Any] = param_keys(local_groups)
+    new_groups = []
+    for local, new in zip(local_groups, match.groups):
+        group = {k: v for k, v in new.items() if k not in ("params", "param_names")}
+        group["params"] = [keys[id(param)] for param in local["params"]]
+        if "param_names" in local:
+            group["param_names"] = list(local["param_names"])
+        new_groups.append(group)
+    own = local_state(local_groups, state, match)
+    return {
+        "state": {keys[id(param)]: value for param, value in own},
+        "param_groups": new_groups,
+    }
+
+
+def other_state(state: Mapping[Any, Any], match: Match) -> dict[Any, Any]:
+    """Take the entries of a saved state that belong to no parameter.
+
+    Args:
+        state (Mapping): ``state`` of a state dict.
+        match (Match): which saved id stands for which parameter.
+
+    Returns:
+        dict: the entries, not copied.
+    """
+    return {
+        key: value
+        for key, value in state.items()
+        if key not in match.params and key not in match.ignored
+    }
+
+
+def check_shards(
+    groups: Sequence[dict[str, Any]],
+    state: Mapping[Any, Any],
+    match: Match,
+    shards: Sequence[Sequence[dict[str, Any]]],
+    *,
+    param_shaped: Collection[str],
+    spans_params: bool,
+    owner: str,
+) -> None:
+    """Check on every rank that all shards can take their saved state.
+
+    A rank that loads while another one fails would wait for it in the next step.
+
+    Args:
+        groups (sequence of dict): the param groups with all parameters.
+        state (Mapping): ``state`` of the state dict.
+        match (Match): which saved id stands for which parameter.
+        shards (sequence of sequences of dict): the param groups of each rank.
+        param_shaped (collection of str): the entries of a parameter's state
+            that have the parameter's shape.
+        spans_params (bool): whether the state of all parameters of a shard
+            stands under the first of them.
+        owner (str): the name of the optimizer's class, for errors.
+
+    Raises:
+        ValueError: if they cannot.
+    """
+    problems = unfit_state(groups, match.params, state, param_shaped)
+    if spans_params:
+        # The partition follows from the order of the parameters and from the number
+        # of ranks, which is the number of parameters with state.
+        all_params = list(chain.from_iterable(group["params"] for group in groups))
+        in_shards = [
+            [p for group in shard for p in group["params"]] for shard in shards
+        ]
+        first = {id(params[0]) for params in in_shards if params}
+        found = {id(param) for i, param in match.params.items() if i in state}
+        if found and (
+            found != first or _ids(match.params.values()) != _ids(all_params)
+        ):
+            problems.append(
+                "The saved state spans the parameters of a rank, so that it can be "
+                "loaded only on as many ranks as it was saved on, with the parameters "
+                "in the saved order."
+            )
+    if problems:
+        raise ValueError(load_error(owner, problems))
+
+
+def _ids(params: Collection[Tensor]) -> list[int]:
+    return list(map(id, params))

@@ -1,0 +1,173 @@
+"""Translate between a named optimizer's names and other names or indices.
+
+For callers that name parameters themselves, such as FSDP, which uses the names
+that a model's parameters had before it was wrapped.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+from torch.optim._param_names.keys import group_names, indices, params_by_name
+from torch.optim._param_names.messages import quote
+from torch.optim._param_names.saved import saved_names
+
+
+__all__ = ["align_names", "name_indices", "state_keys", "to_indices", "to_own_names"]
+
+
+def to_indices(
+    state_dict: dict[str, Any], groups: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """Replace the names of an optimizer's parameters by their indices in it.
+
+    Unlike ``without_names`` this does not ask for the optimizer's order or its
+    groups.
+
+    Args:
+        state_dict (dict): a state dict, perhaps without ``param_groups``. It is
+            not changed.
+        groups (sequence of dict): the optimizer's param groups.
+
+    Returns:
+        dict: a new state dict, with ``param_names`` beside the indices;
+        ``state_dict`` itself if its names are not the optimizer's, or if one of
+        both has none.
+
+    Raises:
+        ValueError: if the state dict has ``param_names`` of which some are the
+            optimizer's and others are not; or as ``group_names`` does.
+        TypeError: as ``group_names`` does.
+    """
+    names = group_names(groups)
+    if names is None:
+        return state_dict
+    by_name = params_by_name(groups, names)
+    by_id = indices([map(id, group["params"]) for group in groups])
+    index: dict[Hashable, int] = {n: by_id[id(p)] for n, p in by_name.items()}
+    if "param_groups" not in state_dict:
+        state = {index.get(key, key): v for key, v in state_dict["state"].items()}
+        return {**state_dict, "state": state}
+    saved_groups = state_dict["param_groups"]
+    saved = saved_names(saved_groups)
+    if saved.groups is None:
+        return state_dict
+    ids = [i for group in saved_groups for i in group["params"]]
+    theirs = [name for own in saved.groups for name in own]
+    others = [name for name in theirs if name not in index]
+    if others:
+        if len(others) < len(theirs) and not saved.named:
+            raise ValueError(
+                f"the optimizer has no parameter named {quote(others)}, but the "
+                "state_dict has. Please pass the state dict of this optimizer"
+            )
+        return state_dict
+    of_id = {i: index[name] for i, name in zip(ids, theirs)}
+    return {
+        **state_dict,
+        "state": {of_id.get(key, key): v for key, v in state_dict["state"].items()},
+        "param_groups": [
+            {**group, "params": [of_id[i] for i in group["params"]], "param_names": own}
+            for group, own in zip(saved_groups, saved.groups)
+        ],
+    }
+
+
+def align_names(
+    groups: Sequence[dict[str, Any]], names: Mapping[Any, str] | None = None
+) -> None:
+    """Set ``param_names`` anew in saved groups whose ids were replaced.
+
+    Args:
+        groups (sequence of dict): saved param groups. They are changed if they
+            have ``param_names``.
+        names (Mapping, optional): the name of each id. The ids themselves are
+            the names if it is not given.
+    """
+    for group in groups:
+        if "param_names" in group:
+            ids = group["params"]
+            group["param_names"] = [i if names is None else names[i] for i in ids]
+
+
+def name_indices(
+    saved_groups: Sequence[dict[str, Any]], groups: Sequence[dict[str, Any]]
+) -> None:
+    """Set the names of a named optimizer's parameters beside their indices.
+
+    Args:
+        saved_groups (sequence of dict): the groups of a state dict that have the
+            indices of parameters as ``params``. They are changed if the optimizer
+            is named.
+        groups (sequence of dict): the optimizer's param groups.
+    """
+    names = group_names(groups)
+    if names is not None:
+        flat = [name for own in names for name in own]
+        for group in saved_groups:
+            group["param_names"] = [flat[index] for index in group["params"]]
+
+
+def state_keys(state_dict: dict[str, Any]) -> list[Any]:
+    """The keys of ``state``, or those that it would have.
+
+    Args:
+        state_dict (dict): the state dict of an optimizer.
+
+    Returns:
+        list: the keys of ``state``; if there is no state, the ids of groups that
+        have names.
+    """
+    return list(state_dict["state"]) or [
+        param_id
+        for group in state_dict.get("param_groups", ())
+        if "param_names" in group
+        for param_id in group["params"]
+    ]
+
+
+def to_own_names(
+    state_dict: dict[str, Any], names: Mapping[str, str]
+) -> dict[str, Any]:
+    """Replace the names in a state dict by those of an optimizer.
+
+    Names of parameters that the optimizer does not have stay as they are, so
+    that loading can tell of them, or skip them.
+
+    Args:
+        state_dict (dict): a state dict that is keyed by names, perhaps without
+            ``param_groups``. It is not changed.
+        names (Mapping): the optimizer's name for each of them, in the
+            optimizer's order. Several may be names of one parameter.
+
+    Returns:
+        dict: a new state dict. Its values are not copied. Each group lists its
+        parameters in the optimizer's order, for callers that go by that.
+
+    Raises:
+        ValueError: if a name that stays is the optimizer's for a parameter.
+    """
+    state = state_dict["state"]
+    groups = state_dict.get("param_groups", ())
+    own = {name: index for index, name in enumerate(names.values())}
+    listed = (name for group in groups for name in group["params"])
+    clashing = [
+        name
+        for name in dict.fromkeys((*listed, *state))
+        if name not in names and name in own
+    ]
+    if clashing:
+        raise ValueError(
+            f"the state_dict has {quote(clashing)}, which is not the parameter of the "
+            "model that the optimizer calls so. Please construct the optimizer from "
+            "model.named_parameters()"
+        )
+    renamed = {**state_dict, "state": {names.get(k, k): v for k, v in state.items()}}
+    if "param_groups" in state_dict:
+        renamed["param_groups"] = []
+        for group in groups:
+            unique = dict.fromkeys(names.get(n, n) for n in group["params"])
+            params = sorted(unique, key=lambda name: own.get(name, len(own)))
+            renamed["param_groups"].append(
+                {**group, "params": params, "param_names": list(params)}
+            )
+    return renamed
