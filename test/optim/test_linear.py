@@ -343,6 +343,16 @@ class TestLinear(OptimTestCase):
 
         self.assert_linear(prepare)
 
+    @parametrize("layout", LAYOUTS)
+    @parametrize("named", [True, False])
+    def test_distributed_checkpoint_set(self, device, layout, named):
+        def prepare(count: int) -> Callable[[], object]:
+            model, optimizer = _model(count, LAYOUTS[layout], named)
+            saved = _counted(_dcp_get(model, optimizer, False))
+            return partial(_dcp_set, model, optimizer, saved, False)
+
+        self.assert_linear(prepare)
+
 
 instantiate_device_type_tests(TestLinear, globals(), only_for="cpu")
 
