@@ -9,6 +9,7 @@ import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "consumers.md"
 FOLDERS = ["test/optim", "test/distributed", "test/inductor"]
