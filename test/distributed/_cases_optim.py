@@ -202,25 +202,18 @@ def _backward(model: Module, steps: range) -> None:
         model(torch.full((2, 3), 0.1 * (step + 1))).square().sum().backward()
 
 
-def _sorted_params(state_dict: dict[str, Any]) -> dict[str, Any]:
-    # As the release does, which is the one thing that differs here.
-    for group in state_dict["param_groups"]:
-        group["params"] = sorted(group["params"])
-    return state_dict
-
-
 def _named_optimizer() -> Any:
     model, groups = _model(), None
     optimizer = _NamedOptimizer(dict(model.named_parameters()), AdamW, groups, lr=0.1)
     _backward(model, range(2))
     optimizer.step()
-    saved = deepcopy(_sorted_params(optimizer.state_dict()))
+    saved = deepcopy(optimizer.state_dict())
     _backward(model, range(2))
     optimizer.step()
     optimizer.load_state_dict(saved)
     _backward(model, range(2))
     optimizer.step()
-    return saved, _sorted_params(optimizer.state_dict()), list(model.parameters())
+    return saved, optimizer.state_dict(), list(model.parameters())
 
 
 def _named_optimizer_groups() -> Any:
@@ -230,7 +223,7 @@ def _named_optimizer_groups() -> Any:
     optimizer = _NamedOptimizer(params, AdamW, groups, None, lr=0.1)
     optimizer.add_param_group({"params": params["0.weight"], "lr": 0.2})
     optimizer.init_state()
-    return _sorted_params(optimizer.state_dict()), optimizer.ordered_param_keys
+    return optimizer.state_dict(), optimizer.ordered_param_keys
 
 
 def _named_optimizer_loads(change: Callable[[Any], Any]) -> Callable[[], Any]:

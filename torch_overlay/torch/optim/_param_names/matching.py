@@ -17,7 +17,6 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 from torch.optim._param_names.groups import (
     agreed_groups,
