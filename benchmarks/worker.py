@@ -86,7 +86,10 @@ class Worker:
             dict: ``"seconds"``, the median.
         """
         call = WORKLOADS[workload](subject)
-        gc.collect(1)  # what earlier calls left
+        # Of a collection that happens to take place during a call, the part that goes
+        # through what was there before belongs to no call.
+        gc.collect()
+        gc.freeze()
         # timeit turns garbage collection off, but a program has it.
         timed: dict[str, Any] = {
             "stmt": "call()",
@@ -95,11 +98,14 @@ class Worker:
             "globals": {"call": call, "gc": gc},
         }
         # Timer makes each call at least twice, which takes too long for some.
-        once = timeit.Timer(**timed).timeit(1)
-        if once > LONG:
-            return {"seconds": once}
-        timer = Timer(**timed)
-        return {"seconds": timer.blocked_autorange(min_run_time=min_run_time).median}
+        try:
+            once = timeit.Timer(**timed).timeit(1)
+            if once > LONG:
+                return {"seconds": once}
+            measured = Timer(**timed).blocked_autorange(min_run_time=min_run_time)
+            return {"seconds": measured.median}
+        finally:
+            gc.unfreeze()
 
     def memory(self, subject: Subject, workload: str) -> dict[str, Any]:
         """Bytes per parameter that a load needs; see :func:`load_memory`."""

@@ -21,6 +21,7 @@ from torch.optim._param_names.keys import (
     check_other_keys,
     group_names,
     is_named,
+    pack_groups,
     pack_state,
     param_keys,
 )
@@ -262,6 +263,19 @@ class TestKeys(OptimTestCase):
         with self.assertRaisesRegex(KeyError, r"\(7, 3\)"):
             pack_state({**state, _param(7, 3): {}}, {id(p): "a", id(q): "b"})
         self.assertEqual(pack_state({p: 1, "0": 2}, {id(p): 0}), {0: 1, "0": 2})
+
+    def test_names_are_unique_in_packed_state(self):
+        a, b = _param(), _param()
+        groups = [{"params": [a], "param_names": ["x"]}]
+        groups.append({"params": [b], "param_names": ["x"]})
+        for state in ({}, {a: 1}, {a: 1, b: 2}, {a: 1, "other": 2}):
+            _, keys = pack_groups(groups)
+            with self.assertRaisesRegex(ValueError, 'parameter .* named "x"'):
+                pack_state(state, keys)
+        groups[1]["params"] = [a]
+        packed, keys = pack_groups(groups)
+        self.assertEqual([group["params"] for group in packed], [["x"], ["x"]])
+        self.assertEqual(pack_state({a: 1}, keys), {"x": 1})
 
     def test_check_other_keys(self):
         check_other_keys([0, "x", ("a",)], {"a", "b"})
@@ -540,9 +554,9 @@ class TestLoading(OptimTestCase):
         self.assertEqual(list(state.values()), ["cast", other, "four"])
         self.assertIsNot(state["other"], other)
         self.assertEqual(state["new"], {})
-        (((_, value), options),) = calls
+        (((_, value, key, group), _),) = calls
         self.assertIs(value, saved_state["a"])
-        self.assertEqual(options, {"param_id": "a", "param_groups": match.groups})
+        self.assertEqual((key, group), ("a", match.groups))
 
     @parametrize("named", [True, False])
     def test_errors_of_casts(self, named):

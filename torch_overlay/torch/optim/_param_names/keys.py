@@ -1,5 +1,6 @@
 """Give each parameter the key that stands for it in a state dict."""
 
+from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from itertools import count
 from typing import Any, TypeVar
@@ -48,15 +49,8 @@ def group_names(groups: Sequence[dict[str, Any]]) -> list[list[str]] | None:
             parameters have one name.
         TypeError: if a name is not a string.
     """
-    if not is_named(groups):
-        return None
-    names = []
-    for index, group in enumerate(groups):
-        try:
-            names.append(check_names(group["param_names"], len(group["params"])))
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"in param group {index}: {error}") from None
-    if len(set().union(*names)) != sum(map(len, names)):
+    names = _own_names(groups)
+    if names is not None and len(set().union(*names)) != sum(map(len, names)):
         by_name = params_by_name(groups, names)
         shared = {
             name: None
@@ -65,11 +59,28 @@ def group_names(groups: Sequence[dict[str, Any]]) -> list[list[str]] | None:
             if by_name[name] is not param
         }
         if shared:
-            raise ValueError(
-                "parameter names should be unique, but more than one parameter of the "
-                f"optimizer is named {quote(shared)}"
-            )
+            raise ValueError(_not_unique(shared))
     return names
+
+
+def _own_names(groups: Sequence[dict[str, Any]]) -> list[list[str]] | None:
+    """As :func:`group_names`, but without a check that names are unique."""
+    if not is_named(groups):
+        return None
+    names = []
+    for index, group in enumerate(groups):
+        try:
+            names.append(check_names(group["param_names"], len(group["params"])))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"in param group {index}: {error}") from None
+    return names
+
+
+def _not_unique(names: Iterable[str]) -> str:
+    return (
+        "parameter names should be unique, but more than one parameter of the "
+        f"optimizer is named {quote(names)}"
+    )
 
 
 def params_by_name(
@@ -103,7 +114,12 @@ def param_keys(groups: Sequence[dict[str, Any]]) -> dict[int, str] | dict[int, i
     Raises:
         ValueError, TypeError: as :func:`group_names` does.
     """
-    names = group_names(groups)
+    return _keys_of(groups, group_names(groups))
+
+
+def _keys_of(
+    groups: Sequence[dict[str, Any]], names: list[list[str]] | None
+) -> dict[int, str] | dict[int, int]:
     if names is not None:
         by_id: dict[int, str] = {}
         for group, own in zip(groups, names):
@@ -153,12 +169,13 @@ def pack_groups(
     Returns:
         (list of dict, dict): new param groups, whose ``params``, now the last
         entry, are keys; the key of each parameter, by the ``id()`` of it. Other
-        values are not copied.
+        values are not copied. That names are unique is for :func:`pack_state`
+        to check, which finds out at no cost.
 
     Raises:
         ValueError, TypeError: as :func:`group_names` does.
     """
-    keys = param_keys(groups)
+    keys = _keys_of(groups, _own_names(groups))
     in_order = list(keys.values())
     packed = []
     start = 0
@@ -188,13 +205,24 @@ def pack_state(
 
     Raises:
         KeyError: if there is state for a tensor that is in no param group.
-        ValueError: if a key that is no tensor equals the name of a parameter.
+        ValueError: if a key that is no tensor equals the name of a parameter,
+            or if two parameters have one name.
     """
     try:
         # No other key can have the id of a parameter.
-        return dict(zip(map(keys.__getitem__, map(id, state)), state.values()))
+        packed = dict(zip(map(keys.__getitem__, map(id, state)), state.values()))
     except KeyError:
+        _check_unique(keys)
         return _pack_other_state(state, keys)
+    if len(packed) != len(keys):  # else each key is there, once
+        _check_unique(keys)
+    return packed
+
+
+def _check_unique(keys: Mapping[int, str] | Mapping[int, int]) -> None:
+    if len(set(keys.values())) != len(keys):
+        counts = Counter(keys.values())
+        raise ValueError(_not_unique([str(k) for k in counts if counts[k] > 1]))
 
 
 def _pack_other_state(

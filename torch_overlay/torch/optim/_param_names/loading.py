@@ -23,9 +23,9 @@ def build_state(
     Args:
         saved_state (Mapping): ``state`` of a state dict. It is not changed.
         match (Match): what belongs to what.
-        cast (callable): called with a parameter, its saved state, ``param_id``
-            and ``param_groups``; returns a copy of the state that the parameter
-            can have.
+        cast (callable): called with a parameter, its saved state, its saved id
+            and a list of its saved group; returns a copy of the state that the
+            parameter can have.
         owner (str): the name of the optimizer's class, for errors.
 
     Returns:
@@ -54,9 +54,7 @@ def build_state(
                 )
             )
         try:
-            state[param] = cast(
-                param, value, param_id=key, param_groups=match.holders[key]
-            )
+            state[param] = cast(param, value, key, match.holders[key])
         except Exception as error:
             if match.named:
                 raise state_error(owner, key, error) from error

@@ -2,6 +2,7 @@
 
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Set
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -182,15 +183,14 @@ def _split_pairs(params: list[Any]) -> tuple[list[Any], list[str] | None]:
         raise ValueError(
             "all optimizer params should be with/without names. Some param names are missing"
         )
-    try:
-        names, tensors = zip(*params, strict=True)
-    except ValueError:
-        length = next((len(pair) for pair in params if len(pair) != 2), 2)
+    for length in set(map(len, params)) - {2}:
         raise TypeError(
             "named parameters should be (name, parameter) pairs, but one of them is a "
             f"tuple of length {length}"
-        ) from None
-    return list(tensors), check_names(names, len(params))
+        )
+    # Not zip(*params), which makes an iterator of each pair.
+    names, tensors = list(map(itemgetter(0), params)), list(map(itemgetter(1), params))
+    return tensors, check_names(names, len(params))
 
 
 def _is_detached(param: Tensor) -> bool:

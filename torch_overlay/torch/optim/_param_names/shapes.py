@@ -26,9 +26,9 @@ def fits(state: Any, param: Tensor, param_shaped: Collection[str]) -> bool:
     # Whether something is a Mapping takes long to find out.
     if type(state) is not dict and not isinstance(state, Mapping):
         return False
-    shape = param.shape
+    shape, get = param.shape, state.get
     for key in param_shaped:
-        value = state.get(key)
+        value = get(key)
         if value is not None and (
             not isinstance(value, Tensor) or value.shape != shape
         ):
