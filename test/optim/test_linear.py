@@ -24,7 +24,6 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.nn import Parameter
 from torch.optim import Optimizer
-from torch.optim._param_names.registry import Registry
 from torch.testing._internal.common_device_type import instantiate_device_type_tests
 from torch.testing._internal.common_optimizers import OptimizerInfo, optim_db, optims
 from torch.testing._internal.common_utils import parametrize, run_tests
@@ -34,6 +33,9 @@ from torch.testing._internal.common_utils import parametrize, run_tests
 #: more than they do, and far less than by the square of it.
 SMALL, LARGE = 24, 96
 MOST_GROWTH = 1.125 * LARGE / SMALL
+
+#: From how many groups on not all of them are read for each one that is added.
+MANY_GROUPS = "torch.optim._param_names.registry.Registry.MANY_GROUPS"
 
 (SGD_INFO,) = (info for info in optim_db if info.name == "SGD")
 
@@ -270,7 +272,7 @@ class TestLinear(OptimTestCase):
             return add
 
         # Fewer groups than these are read anew for each that is added.
-        with patch.object(Registry, "MANY_GROUPS", 4):
+        with patch(MANY_GROUPS, 4):
             self.assert_linear(prepare)
 
     @optims(optim_db, dtypes=[torch.float32])

@@ -27,7 +27,6 @@ from _common import (
 from _describe import describe
 from torch.nn import Parameter
 from torch.optim import SGD, Adam
-from torch.optim._param_names.registry import Registry
 from torch.testing._internal.common_device_type import instantiate_device_type_tests
 from torch.testing._internal.common_optimizers import (
     ErrorOptimizerInput,
@@ -41,6 +40,10 @@ from torch.testing._internal.common_utils import (
     run_tests,
     subtest,
 )
+
+
+#: From how many groups on not all of them are read for each one that is added.
+MANY_GROUPS = "torch.optim._param_names.registry.Registry.MANY_GROUPS"
 
 
 # Whatever holds names and parameters, and makes the same param group of them.
@@ -524,7 +527,7 @@ class TestAddParamGroup(OptimTestCase):
         # Where there are many groups, they are not all read for each that is added.
         params = {f"p{i}": _param(device, dtype) for i in range(6)}
         extra = _param(device, dtype)
-        with patch.object(Registry, "MANY_GROUPS", 4):
+        with patch(MANY_GROUPS, 4):
             optimizer = build(optim_info, [{"params": {n: params[n]}} for n in params])
             last = optimizer.param_groups[-1]
             if edit == "last_group":
