@@ -196,6 +196,23 @@ def train(
         optimizer.step()
 
 
+def trained(
+    info: OptimizerInfo,
+    device: str,
+    dtype: torch.dtype,
+    optim_input: OptimizerInput | None = None,
+    steps: int = 2,
+) -> tuple[Optimizer, dict[str, Parameter]]:
+    """A named optimizer that took steps, and its parameters by name."""
+    if optim_input is None:
+        params = make_params(info, device, dtype)
+    else:
+        params = params_for(info, optim_input, device, dtype)
+    optimizer = build(info, in_groups(info, params), optim_input)
+    train(info, optimizer, params, range(steps))
+    return optimizer, params
+
+
 def _closure(optimizer: Optimizer, params: Mapping[str, Parameter]) -> Any:
     def closure() -> torch.Tensor:
         optimizer.zero_grad()

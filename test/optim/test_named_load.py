@@ -31,6 +31,7 @@ from _common import (
     state_by_name,
     swapped,
     train,
+    trained,
     values,
     without_names,
 )
@@ -56,17 +57,6 @@ FILES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 
 #: Optimizers that keep the state of each parameter under this parameter.
 PER_PARAMETER = [info for info in optim_db if info.name not in ROUNDS_BY_ORDER]
-
-
-def _source(optim_info, device, dtype, optim_input=None, steps=2):
-    """A trained named optimizer and its parameters."""
-    if optim_input is None:
-        params = make_params(optim_info, device, dtype)
-    else:
-        params = params_for(optim_info, optim_input, device, dtype)
-    optimizer = build(optim_info, in_groups(optim_info, params), optim_input)
-    train(optim_info, optimizer, params, range(steps))
-    return optimizer, params
 
 
 def _names(optimizer) -> list[str]:
@@ -148,7 +138,7 @@ class TestMatchingTable(OptimTestCase):
     @parametrize("file", FILES)
     @parametrize("named", [True, False])
     def test_row(self, device, dtype, optim_info, file, named):
-        source, source_params = _source(optim_info, device, dtype)
+        source, source_params = trained(optim_info, device, dtype)
         state_dict = FILES[file](saved(source))
         before = describe(state_dict)
 
@@ -185,7 +175,7 @@ class TestMatchingTable(OptimTestCase):
 
     @optims(optim_db, dtypes=[torch.float32])
     def test_an_unnamed_one_that_takes_names_has_them(self, device, dtype, optim_info):
-        source, _ = _source(optim_info, device, dtype)
+        source, _ = trained(optim_info, device, dtype)
         params = make_params(optim_info, device, dtype)
         target = build(optim_info, without_names(in_groups(optim_info, params)))
         target.load_state_dict(saved(source))
@@ -201,7 +191,7 @@ class TestMatchingTable(OptimTestCase):
     @parametrize("damage", DAMAGES)
     @parametrize("named", [True, False])
     def test_unusable_annotations(self, device, dtype, optim_info, damage, named):
-        source, source_params = _source(optim_info, device, dtype)
+        source, source_params = trained(optim_info, device, dtype)
         state_dict = annotated(saved(source))
         damage_group, regex = DAMAGES[damage]
         index = len(state_dict["param_groups"]) - 1
@@ -233,7 +223,7 @@ class TestMatchingTable(OptimTestCase):
     def test_annotations_of_some_groups(
         self, device, dtype, optim_info, named, missing_in
     ):
-        source, source_params = _source(optim_info, device, dtype)
+        source, source_params = trained(optim_info, device, dtype)
         state_dict = annotated(saved(source))
         _drop_names(state_dict["param_groups"][missing_in])
         params = make_params(optim_info, device, dtype, order=swapped(source_params))
@@ -248,7 +238,7 @@ class TestMatchingTable(OptimTestCase):
     @optims(optim_db, dtypes=[torch.float32])
     def test_an_unusable_named_file_for_an_unnamed_one(self, device, dtype, optim_info):
         # One name for two parameters: fine for positions, but no names to take.
-        source, _ = _source(optim_info, device, dtype)
+        source, _ = trained(optim_info, device, dtype)
         state_dict = annotated(saved(source))
         first = _names(source)[0]
         params = make_params(optim_info, device, dtype)
@@ -271,7 +261,7 @@ class TestMatchingTable(OptimTestCase):
         ],
     )
     def test_params_of_a_named_file_decide(self, device, dtype, optim_info, names):
-        source, source_params = _source(optim_info, device, dtype)
+        source, source_params = trained(optim_info, device, dtype)
         state_dict = saved(source)
         for group in state_dict["param_groups"]:
             group["param_names"] = names(group["param_names"])
@@ -292,7 +282,7 @@ class TestMatchingTable(OptimTestCase):
     @parametrize("prefix", ["module.", "_orig_mod.", "x"])
     @parametrize("wrapped", ["file", "optimizer"])
     def test_no_annotation_is_known(self, device, dtype, optim_info, prefix, wrapped):
-        source, source_params = _source(optim_info, device, dtype)
+        source, source_params = trained(optim_info, device, dtype)
         state_dict = saved(source)
         names = {name: prefix + name for name in source_params}
         params = make_params(optim_info, device, dtype)
@@ -328,7 +318,7 @@ class TestMatchingTable(OptimTestCase):
     @parametrize("file", ["annotated", "named"])
     @parametrize("strict", [True, False])
     def test_some_names_are_known(self, device, dtype, optim_info, file, strict):
-        source, source_params = _source(optim_info, device, dtype)
+        source, source_params = trained(optim_info, device, dtype)
         first, second, *_ = source_params
         state_dict = renamed(FILES["named"](saved(source)), {first: "other"})
         state_dict = FILES[file](state_dict)
@@ -367,7 +357,7 @@ class TestShuffledLoad(OptimTestCase):
     ):
         for optim_input in all_inputs(optim_info, device, dtype):
             with self.subTest(optim_input.desc):
-                source, source_params = _source(optim_info, device, dtype, optim_input)
+                source, source_params = trained(optim_info, device, dtype, optim_input)
                 state_dict = FILES[file](saved(source))
                 names = list(source_params)
                 params = params_for(
@@ -410,7 +400,7 @@ class TestShuffledLoad(OptimTestCase):
 
     @optims(PER_PARAMETER, dtypes=[torch.float32])
     def test_into_an_optimizer_with_state(self, device, dtype, optim_info):
-        source, source_params = _source(optim_info, device, dtype, steps=3)
+        source, source_params = trained(optim_info, device, dtype, steps=3)
         order = shuffled(source_params)
         params = make_params(optim_info, device, dtype, order=order)
         target = build(optim_info, in_groups(optim_info, params))
@@ -426,7 +416,7 @@ class TestShuffledLoad(OptimTestCase):
     def test_its_own_state_dict(self, device, dtype, optim_info):
         for optim_input in all_inputs(optim_info, device, dtype):
             with self.subTest(optim_input.desc):
-                optimizer, _ = _source(optim_info, device, dtype, optim_input)
+                optimizer, _ = trained(optim_info, device, dtype, optim_input)
                 before = describe(optimizer.state_dict())
                 for _ in range(2):
                     with _no_warning():
@@ -436,7 +426,7 @@ class TestShuffledLoad(OptimTestCase):
 
     @optims(optim_db, dtypes=[torch.float32])
     def test_arguments_and_result(self, device, dtype, optim_info):
-        optimizer, _ = _source(optim_info, device, dtype)
+        optimizer, _ = trained(optim_info, device, dtype)
         state_dict = saved(optimizer)
         for result in (
             optimizer.load_state_dict(state_dict=state_dict),
@@ -574,7 +564,7 @@ class TestFailedLoad(OptimTestCase):
 
     @optims(optim_db, dtypes=[torch.float32])
     def test_bad_files(self, device, dtype, optim_info):
-        source, _ = _source(optim_info, device, dtype)
+        source, _ = trained(optim_info, device, dtype)
         target = self._target(optim_info, device, dtype)
         target.register_step_pre_hook(lambda *args: None)
         for desc, (state_dict, kind, regex) in _damaged(saved(source)).items():
@@ -593,7 +583,7 @@ class TestFailedLoad(OptimTestCase):
         if not declared:
             self.assertIn(optim_info.name, ROUNDS_BY_ORDER)
             return
-        source, _ = _source(optim_info, device, dtype)
+        source, _ = trained(optim_info, device, dtype)
         state_dict = saved(source)
         group = state_dict["param_groups"][-1]
         name = group["params"][-1]
@@ -632,7 +622,7 @@ class TestFailedLoad(OptimTestCase):
                 if Failing.fail:
                     raise RuntimeError("cannot set state")
 
-        source, _ = _source(optim_info, device, dtype)
+        source, _ = trained(optim_info, device, dtype)
         state_dict = FILES[file](saved(source))
         params = make_params(optim_info, device, dtype)
         target = Failing(in_groups(optim_info, params))
@@ -653,7 +643,7 @@ class TestFailedLoad(OptimTestCase):
     @parametrize("when", ["pre", "post"])
     @parametrize("named", [True, False])
     def test_a_failing_hook(self, device, dtype, optim_info, when, named):
-        source, _ = _source(optim_info, device, dtype)
+        source, _ = trained(optim_info, device, dtype)
         state_dict = saved(source)
         params = make_params(optim_info, device, dtype)
         groups = in_groups(optim_info, params)
@@ -687,7 +677,7 @@ class TestFailedLoad(OptimTestCase):
 class TestLoadHooks(OptimTestCase):
     @optims(optim_db, dtypes=[torch.float32])
     def test_order_and_arguments(self, device, dtype, optim_info):
-        optimizer, _ = _source(optim_info, device, dtype)
+        optimizer, _ = trained(optim_info, device, dtype)
         state_dict = saved(optimizer)
         keys = set(state_dict)
         calls = []
@@ -727,7 +717,7 @@ class TestLoadHooks(OptimTestCase):
 
     @optims(optim_db, dtypes=[torch.float32])
     def test_a_pre_hook_may_return_another_dict(self, device, dtype, optim_info):
-        source, source_params = _source(optim_info, device, dtype)
+        source, source_params = trained(optim_info, device, dtype)
         state_dict = renamed(saved(source), {n: f"module.{n}" for n in source_params})
         params = make_params(optim_info, device, dtype)
         target = build(optim_info, in_groups(optim_info, params))
@@ -751,7 +741,7 @@ class TestLoadHooks(OptimTestCase):
     ):
         # What the docs tell users of 2.6 and later to do: fill the optimizer's own
         # dict with entries looked up by param_names, and take ids for opaque.
-        source, source_params = _source(optim_info, device, dtype)
+        source, source_params = trained(optim_info, device, dtype)
         state_dict = FILES[file](
             renamed(saved(source), {n: f"old.{n}" for n in source_params})
         )
@@ -824,7 +814,7 @@ class TestPartialLoad(OptimTestCase):
 
     @optims(PER_PARAMETER, dtypes=[torch.float32])
     def test_a_parameter_without_a_saved_entry(self, device, dtype, optim_info):
-        source, source_params = _source(optim_info, device, dtype)
+        source, source_params = trained(optim_info, device, dtype)
         state_dict = saved(source)
         name = next(iter(source_params))
         del state_dict["state"][name]
@@ -843,7 +833,7 @@ class TestPartialLoad(OptimTestCase):
 
     @optims(PER_PARAMETER, dtypes=[torch.float32])
     def test_nothing_shared(self, device, dtype, optim_info):
-        source, source_params = _source(optim_info, device, dtype)
+        source, source_params = trained(optim_info, device, dtype)
         names = {name: f"other.{name}" for name in source_params}
         for make in (FILES["named"], annotated):
             state_dict = make(renamed(saved(source), names))
@@ -860,7 +850,7 @@ class TestPartialLoad(OptimTestCase):
     @optims(optim_db, dtypes=[torch.float32])
     @parametrize("named", [True, False])
     def test_without_names_on_both_sides(self, device, dtype, optim_info, named):
-        source, source_params = _source(optim_info, device, dtype)
+        source, source_params = trained(optim_info, device, dtype)
         params = make_params(optim_info, device, dtype)
         groups = in_groups(optim_info, params)
         target = build(optim_info, groups if named else without_names(groups))
@@ -929,7 +919,7 @@ class TestPartialLoad(OptimTestCase):
 
     @optims(PER_PARAMETER, dtypes=[torch.float32])
     def test_state_of_no_parameter(self, device, dtype, optim_info):
-        source, _ = _source(optim_info, device, dtype)
+        source, _ = trained(optim_info, device, dtype)
         source.state["theirs"] = 1
         source.state["both"] = 2
         params = make_params(optim_info, device, dtype)

@@ -24,6 +24,7 @@ from _common import (
     snapshot,
     state_by_name,
     train,
+    trained,
     without_names,
 )
 from torch.nn import Parameter
@@ -37,22 +38,12 @@ from torch.testing._internal.common_utils import (
 )
 
 
-def _trained(optim_info, device, dtype, optim_input=None, steps=2):
-    if optim_input is None:
-        params = make_params(optim_info, device, dtype)
-    else:
-        params = params_for(optim_info, optim_input, device, dtype)
-    optimizer = build(optim_info, in_groups(optim_info, params), optim_input)
-    train(optim_info, optimizer, params, range(steps))
-    return optimizer, params
-
-
 class TestNamedStateDict(OptimTestCase):
     @optims(optim_db, dtypes=[torch.float32])
     def test_keys_are_names(self, device, dtype, optim_info):
         for optim_input in all_inputs(optim_info, device, dtype):
             with self.subTest(optim_input.desc):
-                optimizer, params = _trained(optim_info, device, dtype, optim_input)
+                optimizer, params = trained(optim_info, device, dtype, optim_input)
                 state_dict = optimizer.state_dict()
                 groups = in_groups(optim_info, params)
                 self.assertEqual(list(state_dict), ["state", "param_groups"])
@@ -72,7 +63,7 @@ class TestNamedStateDict(OptimTestCase):
     def test_only_keys_differ_from_an_unnamed_one(self, device, dtype, optim_info):
         for optim_input in all_inputs(optim_info, device, dtype):
             with self.subTest(optim_input.desc):
-                optimizer, _ = _trained(optim_info, device, dtype, optim_input)
+                optimizer, _ = trained(optim_info, device, dtype, optim_input)
                 params = params_for(optim_info, optim_input, device, dtype)
                 groups = in_groups(optim_info, params)
                 unnamed = build(optim_info, without_names(groups), optim_input)
@@ -107,7 +98,7 @@ class TestNamedStateDict(OptimTestCase):
 
     @optims(optim_db, dtypes=[torch.float32])
     def test_tensors_are_referenced(self, device, dtype, optim_info):
-        optimizer, params = _trained(optim_info, device, dtype)
+        optimizer, params = trained(optim_info, device, dtype)
         state_dict = optimizer.state_dict()
         self.assertIsNot(
             state_dict["param_groups"][0]["params"],
@@ -132,7 +123,7 @@ class TestNamedStateDict(OptimTestCase):
     def test_save_and_load_with_weights_only(self, device, dtype, optim_info):
         for optim_input in all_inputs(optim_info, device, dtype):
             with self.subTest(optim_input.desc):
-                optimizer, _ = _trained(optim_info, device, dtype, optim_input)
+                optimizer, _ = trained(optim_info, device, dtype, optim_input)
                 state_dict = optimizer.state_dict()
                 self.assert_same(saved(optimizer), state_dict)
 
@@ -140,7 +131,7 @@ class TestNamedStateDict(OptimTestCase):
     def test_deepcopy(self, device, dtype, optim_info):
         for optim_input in all_inputs(optim_info, device, dtype):
             with self.subTest(optim_input.desc):
-                optimizer, params = _trained(optim_info, device, dtype, optim_input)
+                optimizer, params = trained(optim_info, device, dtype, optim_input)
                 twin = copy.deepcopy(optimizer)
                 self.assertEqual(names_of(twin), names_of(optimizer))
                 self.assert_same(twin.state_dict(), optimizer.state_dict())
@@ -165,7 +156,7 @@ class TestNamedStateDict(OptimTestCase):
     def test_pickle(self, device, dtype, optim_info):
         for optim_input in all_inputs(optim_info, device, dtype):
             with self.subTest(optim_input.desc):
-                optimizer, _ = _trained(optim_info, device, dtype, optim_input)
+                optimizer, _ = trained(optim_info, device, dtype, optim_input)
                 # As ever, what is not there after unpickling is set up by a step.
                 twin = pickle.loads(pickle.dumps(optimizer))
                 self.assertIs(type(twin), type(optimizer))
@@ -181,7 +172,7 @@ class TestNamedStateDict(OptimTestCase):
 
     @optims(optim_db, dtypes=[torch.float32])
     def test_hooks(self, device, dtype, optim_info):
-        optimizer, params = _trained(optim_info, device, dtype, steps=1)
+        optimizer, params = trained(optim_info, device, dtype, steps=1)
         calls = []
 
         def pre(number):
@@ -222,7 +213,7 @@ class TestNamedStateDict(OptimTestCase):
 
     @optims(optim_db, dtypes=[torch.float32])
     def test_a_pre_hook_may_rename(self, device, dtype, optim_info):
-        optimizer, params = _trained(optim_info, device, dtype, steps=1)
+        optimizer, params = trained(optim_info, device, dtype, steps=1)
 
         def rename(opt):
             for group in opt.param_groups:
@@ -236,7 +227,7 @@ class TestNamedStateDict(OptimTestCase):
 
     @optims(optim_db, dtypes=[torch.float32])
     def test_state_of_no_parameter(self, device, dtype, optim_info):
-        optimizer, _ = _trained(optim_info, device, dtype)
+        optimizer, _ = trained(optim_info, device, dtype)
         extra = {"shared": torch.ones(2), 7: "seven", ("a", 1): [1, 2]}
         optimizer.state.update(extra)
         state_dict = optimizer.state_dict()
@@ -252,7 +243,7 @@ class TestNamedStateDict(OptimTestCase):
 
     @optims(optim_db, dtypes=[torch.float32])
     def test_state_of_no_parameter_under_a_name(self, device, dtype, optim_info):
-        optimizer, params = _trained(optim_info, device, dtype)
+        optimizer, params = trained(optim_info, device, dtype)
         name = next(iter(params))
         optimizer.state[name] = "precious"
         before = snapshot(optimizer)
@@ -279,7 +270,7 @@ class TestNamedStateDict(OptimTestCase):
 
     @optims(optim_db, dtypes=[torch.float32])
     def test_group_edited_by_hand(self, device, dtype, optim_info):
-        optimizer, _ = _trained(optim_info, device, dtype)
+        optimizer, _ = trained(optim_info, device, dtype)
         index = len(optimizer.param_groups) - 1
         group = optimizer.param_groups[index]
         names = list(group["param_names"])
@@ -309,7 +300,7 @@ class TestNamedStateDict(OptimTestCase):
     @optims(optim_db, dtypes=[torch.float32])
     def test_names_taken_away_by_hand(self, device, dtype, optim_info):
         # An optimizer is named if each of its groups is.
-        optimizer, _ = _trained(optim_info, device, dtype)
+        optimizer, _ = trained(optim_info, device, dtype)
         del optimizer.param_groups[0]["param_names"]
         state_dict = optimizer.state_dict()
         ids = [i for group in state_dict["param_groups"] for i in group["params"]]

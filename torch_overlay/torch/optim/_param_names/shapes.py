@@ -56,7 +56,7 @@ def unfit_state(
     unfit: list[tuple[Tensor, str]] = []
     for param_id, state in saved_state.items() if param_shaped else ():
         param = params.get(param_id)
-        if param is not None and not fits(state, param, param_shaped):
+        if param is not None:
             unfit.extend((param, r) for r in _reasons(state, param, param_shaped))
     if not unfit:
         return []
