@@ -21,7 +21,7 @@ from torch.optim._param_names.keys import (
     check_other_keys,
     group_names,
     is_named,
-    pack_groups,
+    pack,
     pack_state,
     param_keys,
 )
@@ -33,7 +33,12 @@ from torch.optim._param_names.reading import (
     pairs_from_mapping,
     read_group,
 )
-from torch.optim._param_names.registry import Registry
+from torch.optim._param_names.registry import (
+    all_distinct,
+    LARGE,
+    Registry,
+    registry_for,
+)
 from torch.optim._param_names.saved import check_form, saved_names
 from torch.optim._param_names.shapes import fits
 from torch.testing._internal.common_utils import (
@@ -114,40 +119,71 @@ class TestRegistry(OptimTestCase):
             {"params": [_param()], "param_names": [f"p{index}"]} for index in range(5)
         ]
         for group in groups:
-            registry.check(group)
+            self.assertIsNone(registry.problem(group))
             registry.add(group)
-        with self.assertRaisesRegex(ValueError, '"p3"'):
-            registry.check({"params": [_param()], "param_names": ["p3"]})
-        with self.assertRaisesRegex(ValueError, "without names"):
-            registry.check({"params": [_param()]})
+        self.assertRegex(
+            registry.problem({"params": [_param()], "param_names": ["p3"]}), '"p3"'
+        )
+        self.assertRegex(registry.problem({"params": [_param()]}), "without names")
 
     def test_a_check_changes_nothing(self):
         registry = Registry()
         group = {"params": [_param()], "param_names": ["a"]}
-        registry.check(group)
-        registry.check({"params": [_param()]})
-        registry.check({"params": [_param()], "param_names": ["a"]})
+        self.assertIsNone(registry.problem(group))
+        self.assertIsNone(registry.problem({"params": [_param()]}))
+        same_name = {"params": [_param()], "param_names": ["a"]}
+        self.assertIsNone(registry.problem(same_name))
         registry.add(group)
-        with self.assertRaisesRegex(ValueError, '"a"'):
-            registry.check({"params": [_param()], "param_names": ["a"]})
+        self.assertRegex(registry.problem(same_name), '"a"')
 
     def test_parameters_are_compared_by_identity(self):
         p = _param()
         registry = Registry([{"params": [p]}])
-        registry.check({"params": [Parameter(p.detach().clone())]})
-        with self.assertRaisesRegex(ValueError, "more than one parameter group"):
-            registry.check({"params": [p]})
+        other = {"params": [Parameter(p.detach().clone())]}
+        self.assertIsNone(registry.problem(other))
+        self.assertRegex(
+            registry.problem({"params": [p]}), "more than one parameter group"
+        )
 
-    def test_describes(self):
+    @parametrize("count", [3, LARGE])
+    def test_all_distinct(self, count):
+        # Equal, but not the same.
+        params = [float(index % 2) for index in range(1, count)]
+        params = [torch.tensor(value) for value in params]
+        self.assertTrue(all_distinct(params))
+        self.assertFalse(all_distinct([*params, params[0]]))
+        self.assertTrue(all_distinct([*params, params[0].clone()]))
+
+    def test_a_kept_registry(self):
         groups = [{"params": [_param()]}]
-        registry = Registry(groups)
-        self.assertTrue(registry.describes(groups))
-        self.assertFalse(registry.describes([]))
-        self.assertFalse(registry.describes([*groups, {"params": []}]))
-        self.assertFalse(registry.describes([{"params": [_param()]}]))
+        new, kept = {"params": [_param()]}, Registry(groups)
+        self.assertIs(registry_for(new, groups, kept), kept)
+        for others in (
+            [*groups, {"params": []}],
+            [{"params": [_param()]}],
+            [{"params": [_param(), *groups[0]["params"]]}],
+        ):
+            self.assertIsNot(registry_for(new, others, kept), kept)
+        self.assertIsNone(registry_for(new, [], kept))
         groups[0]["params"].append(_param())
-        self.assertFalse(registry.describes(groups))
-        self.assertTrue(Registry().describes([]))
+        self.assertIsNot(registry_for(new, groups, kept), kept)
+        empty = Registry()
+        self.assertIs(registry_for(new, [], empty), empty)
+
+    def test_what_a_kept_registry_objects_to_is_looked_at(self):
+        first = {"params": [_param()], "param_names": ["a"]}
+        groups = [first, {"params": [_param()], "param_names": ["b"]}]
+        kept = Registry(groups)
+        new = {"params": first["params"], "param_names": ["a"]}
+        with self.assertRaisesRegex(ValueError, "more than one parameter group"):
+            registry_for(new, groups, kept)
+        # An edit by hand that the kept one does not notice
+        first.update(params=[_param()], param_names=["c"])
+        registry = registry_for(new, groups, kept)
+        self.assertIsNot(registry, kept)
+        self.assertRegex(
+            registry.problem({"params": [_param()], "param_names": ["c"]}), '"c"'
+        )
 
     def test_each_group_is_read_a_few_times(self):
         # However many others there are: else many groups take quadratic time.
@@ -164,7 +200,7 @@ class TestRegistry(OptimTestCase):
         ]
         registry = Registry()
         for group in groups:
-            registry.check(group)
+            self.assertIsNone(registry.problem(group))
             registry.add(group)
         self.assertLess(Counted.reads, 10 * len(groups))
 
@@ -175,19 +211,20 @@ class TestRegistry(OptimTestCase):
         if named:
             groups[0]["param_names"] = ["a", "b"]
         registry = Registry(groups)
-        self.assertTrue(registry.describes(groups))
         new = {"params": [c], "param_names": ["c"]} if named else {"params": [c]}
-        registry.check(new)
-        registry.check({"params": []})
+        self.assertIs(registry_for(new, groups, registry), registry)
+        self.assertIsNone(registry.problem({"params": []}))
         for params in ([a], [c, b]):
             names = {"param_names": ["x", "y"][: len(params)]} if named else {}
-            with self.assertRaisesRegex(ValueError, "more than one parameter group"):
-                registry.check({"params": params, **names})
-        with self.assertRaisesRegex(ValueError, "with/without names"):
-            registry.check({"params": [c]} if named else {**new, "param_names": ["c"]})
+            self.assertRegex(
+                registry.problem({"params": params, **names}),
+                "more than one parameter group",
+            )
+        other_kind = {"params": [c]} if named else {**new, "param_names": ["c"]}
+        self.assertRegex(registry.problem(other_kind), "with/without names")
         if named:
-            with self.assertRaisesRegex(ValueError, 'named "b"'):
-                registry.check({"params": [c], "param_names": ["b"]})
+            same_name = {"params": [c], "param_names": ["b"]}
+            self.assertRegex(registry.problem(same_name), 'named "b"')
         registry.add(new)
         self.assertEqual(groups[1].get("param_names"), [] if named else None)
 
@@ -197,8 +234,8 @@ class TestRegistry(OptimTestCase):
             [{"params": [_param()], "param_names": ["a"]}, {"params": [_param()]}]
         )
         for names in ({}, {"param_names": ["b"]}):
-            with self.assertRaisesRegex(ValueError, "with/without names"):
-                registry.check({"params": [_param()], **names})
+            group = {"params": [_param()], **names}
+            self.assertRegex(registry.problem(group), "with/without names")
 
     def test_undecided_groups(self):
         empty, other = {"params": []}, {"params": []}
@@ -206,7 +243,7 @@ class TestRegistry(OptimTestCase):
         self.assertNotIn("param_names", empty)
         registry.add({"params": [_param()], "param_names": ["a"]})
         self.assertEqual(empty["param_names"], [])
-        registry.check(other)
+        self.assertIsNone(registry.problem(other))
         registry.add(other)
         self.assertEqual(other["param_names"], [])
         unnamed = Registry([{"params": [_param()]}])
@@ -268,14 +305,36 @@ class TestKeys(OptimTestCase):
         a, b = _param(), _param()
         groups = [{"params": [a], "param_names": ["x"]}]
         groups.append({"params": [b], "param_names": ["x"]})
-        for state in ({}, {a: 1}, {a: 1, b: 2}, {a: 1, "other": 2}):
-            _, keys = pack_groups(groups)
+        for state in ({}, {a: 1}, {a: 1, b: 2}, {b: 1, a: 2}, {a: 1, "other": 2}):
             with self.assertRaisesRegex(ValueError, 'parameter .* named "x"'):
-                pack_state(state, keys)
+                pack(groups, state)
         groups[1]["params"] = [a]
-        packed, keys = pack_groups(groups)
+        packed_state, packed = pack(groups, {a: 1})
         self.assertEqual([group["params"] for group in packed], [["x"], ["x"]])
-        self.assertEqual(pack_state({a: 1}, keys), {"x": 1})
+        self.assertEqual(packed_state, {"x": 1})
+
+    @parametrize("named", [True, False])
+    def test_pack(self, named):
+        a, b, c = _param(), _param(), _param()
+        groups = [{"lr": 1, "params": (a, b), "x": [2]}, {"params": []}]
+        groups.append({"params": [c]})
+        keys = ["a", "b", "c"] if named else [0, 1, 2]
+        if named:
+            for group, names in zip(groups, (["a", "b"], [], ["c"])):
+                group["param_names"] = names
+        before = describe(groups)
+        for order in ("abc", "cab", "ba", "", "ab2"):
+            own = {"a": a, "b": b, "c": c, "2": "other"}
+            stand_for = {**dict(zip("abc", keys)), "2": "other"}
+            state = {own[letter]: {"of": letter} for letter in order}
+            packed_state, packed = pack(groups, state)
+            self.assertEqual(list(packed_state), [stand_for[i] for i in order])
+            for letter in order:
+                self.assertIs(packed_state[stand_for[letter]], state[own[letter]])
+            self.assertEqual([g["params"] for g in packed], [keys[:2], [], keys[2:]])
+            self.assertEqual(list(packed[0])[-1], "params")
+            self.assertIs(packed[0]["x"], groups[0]["x"])
+        self.assert_still(groups, before)
 
     def test_check_other_keys(self):
         check_other_keys([0, "x", ("a",)], {"a", "b"})
@@ -412,7 +471,9 @@ class TestGroups(OptimTestCase):
         ],
     )
     def test_same_groups(self, ours, theirs, order):
-        self.assertEqual(same_groups(*self._sides(ours, theirs)), order)
+        saved_in = {name: i for i, names in enumerate(theirs) for name in names}
+        ids = [[name for name in names if name in saved_in] for names in ours]
+        self.assertEqual(same_groups(ids, len(theirs), saved_in), order)
 
     def test_groups_differ_is_cut(self):
         letters = "abcdefghijklmno"
@@ -438,15 +499,14 @@ class TestGroups(OptimTestCase):
 
     def test_holders(self):
         groups = [{"params": ["a", "b"], "x": 1}, {"params": ["b", "c"], "x": 2}]
-        ids = [group["params"] for group in groups]
-        found = holders(groups, ids, {"a", "b", "c"})
+        found = holders(groups, {"a", "b", "c"})
         self.assertEqual(
             {key: found[key][0]["x"] for key in found}, {"a": 1, "b": 1, "c": 2}
         )
         for key, (group,) in found.items():
             self.assertIn(key, group["params"])
         self.assertIs(found["a"], found["b"])
-        (only,) = holders(groups[:1], ids[:1], {"a", "b"})["a"]
+        (only,) = holders(groups[:1], {"a", "b"})["a"]
         self.assertEqual(only, {"params": {"a", "b"}, "x": 1})
 
     def test_agreed_groups(self):
@@ -538,7 +598,8 @@ class TestMatching(OptimTestCase):
 class TestLoading(OptimTestCase):
     def _match(self, param, **kwargs):
         groups = [{"params": [param], "param_names": ["a"]}]
-        return Match({"a": param}, groups, {"a": groups}, **{"named": True, **kwargs})
+        sources = [{"params": ["a"], "lr": 2}]
+        return Match(["a"], [param], groups, sources, **{"named": True, **kwargs})
 
     def test_build_state(self):
         param, other, calls = _param(), {"x": 1}, []
@@ -556,7 +617,8 @@ class TestLoading(OptimTestCase):
         self.assertEqual(state["new"], {})
         (((_, value, key, group), _),) = calls
         self.assertIs(value, saved_state["a"])
-        self.assertEqual((key, group), ("a", match.groups))
+        self.assertEqual(key, "a")
+        self.assertEqual([(list(g["params"]), g["lr"]) for g in group], [(["a"], 2)])
 
     @parametrize("named", [True, False])
     def test_errors_of_casts(self, named):
@@ -594,9 +656,10 @@ class TestFlat(OptimTestCase):
             state,
             [{"params": list(saved)}],
             Match(
-                common,
+                list(common),
+                list(common.values()),
                 [],
-                {},
+                [],
                 named=True,
                 missing=[name for name in order if name not in saved],
                 unexpected=[name for name in saved if name not in order],

@@ -17,6 +17,7 @@ which an optimizer meets them:
   of its parameter;
 * :mod:`~torch.optim._param_names.loading`: build an optimizer's state from what
   was saved;
+* :mod:`~torch.optim._param_names.casting`: find what of it need not be cast;
 * :mod:`~torch.optim._param_names.flat`: reorder state that spans all
   parameters;
 * :mod:`~torch.optim._param_names.renaming`: rename the parameters of a saved
@@ -39,7 +40,7 @@ from torch.optim._param_names.flat import align_flat_state
 from torch.optim._param_names.keys import (
     is_named,
     named_params,
-    pack_groups,
+    pack,
     pack_state,
     param_keys,
 )
@@ -61,8 +62,9 @@ from torch.optim._param_names.reading import (
     params_of_group,
     read_group,
     read_params,
+    to_be_checked,
 )
-from torch.optim._param_names.registry import Registry
+from torch.optim._param_names.registry import all_distinct, Registry, registry_for
 from torch.optim._param_names.renaming import rename_parameters
 from torch.optim._param_names.saved import check_type
 from torch.optim._param_names.shards import (
@@ -87,6 +89,7 @@ __all__ = [
     "Registry",
     "align_flat_state",
     "align_names",
+    "all_distinct",
     "build_state",
     "check_shards",
     "check_type",
@@ -100,17 +103,19 @@ __all__ = [
     "name_suffix",
     "named_params",
     "other_state",
-    "pack_groups",
+    "pack",
     "pack_state",
     "pairs_from_mapping",
     "param_keys",
     "params_of_group",
     "read_group",
     "read_params",
+    "registry_for",
     "rename_parameters",
     "state_error",
     "state_keys",
     "summary",
+    "to_be_checked",
     "to_indices",
     "to_own_names",
     "unusable_state",

@@ -20,8 +20,15 @@ __all__ = [
 #: How many groups an error describes.
 MAX_GROUPS = 10
 
+_DICT = frozenset([dict])
+_IDS = frozenset([int, str])
+#: What ``deepcopy()`` returns as it is.
+_CONSTANTS = frozenset([bool, float, int, str, type(None)])
 
-def copy_options(saved_groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+
+def copy_options(
+    saved_groups: Sequence[dict[str, Any]], *, ids_checked: bool = False
+) -> list[dict[str, Any]]:
     """Copy saved param groups, except for plain lists of ids and of names.
 
     Those may be long, and are replaced in any case.
@@ -29,6 +36,8 @@ def copy_options(saved_groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]
     Args:
         saved_groups (sequence of dict): ``param_groups`` of a state dict, or
             whatever stands there.
+        ids_checked (bool): whether it is known that all lists of ids and of
+            names are plain ones.
 
     Returns:
         list of dict: deep copies that share ``params`` and ``param_names``
@@ -41,9 +50,11 @@ def copy_options(saved_groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]
     for group in saved_groups if isinstance(saved_groups, (list, tuple)) else ():
         for key in ("params", "param_names"):
             ids = group.get(key) if isinstance(group, dict) else None
-            if isinstance(ids, list) and set(map(type, ids)) <= {int, str}:
+            if type(ids) is list and (ids_checked or _IDS.issuperset(map(type, ids))):
                 memo[id(ids)] = ids
     try:
+        if type(saved_groups) is list and _DICT.issuperset(map(type, saved_groups)):
+            return [_copy_group(group, memo) for group in saved_groups]
         copies: Any = deepcopy(saved_groups, memo)
         return copies  # type: ignore[no-any-return]
     except RecursionError as error:
@@ -52,16 +63,30 @@ def copy_options(saved_groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]
         ) from None
 
 
+def _copy_group(group: dict[Any, Any], memo: dict[int, Any]) -> dict[Any, Any]:
+    """As ``deepcopy()``, which takes long for what groups mostly hold."""
+    if id(group) in memo:
+        return memo[id(group)]  # type: ignore[no-any-return]
+    if not _CONSTANTS.issuperset(map(type, group)):
+        return deepcopy(group, memo)
+    copied = memo[id(group)] = dict(group)
+    for key, value in group.items():
+        kind = type(value)
+        if kind is tuple and _CONSTANTS.issuperset(map(type, value)):
+            continue
+        if kind not in _CONSTANTS:
+            copied[key] = deepcopy(value, memo)
+    return copied
+
+
 def holders(
-    groups: Sequence[dict[str, Any]],
-    ids: Sequence[Sequence[Hashable]],
-    all_ids: Collection[Hashable],
+    groups: Sequence[dict[str, Any]], all_ids: Collection[Hashable]
 ) -> dict[Hashable, list[dict[Any, Any]]]:
     """The param group of each saved id, to look up options in.
 
     Args:
-        groups (sequence of dict): param groups.
-        ids (sequence of sequences): the saved ids in each of them.
+        groups (sequence of dict): param groups with saved ids as their
+            ``params``.
         all_ids (collection): all of these ids. It is fast to find out whether
             one is in it.
 
@@ -73,8 +98,8 @@ def holders(
     if len(groups) == 1:
         return _SameForAll([{**groups[0], "params": all_ids}])
     found: dict[Hashable, list[dict[Any, Any]]] = {}
-    for group, own in zip(groups, ids):
-        unique = dict.fromkeys(own)
+    for group in groups:
+        unique = dict.fromkeys(group["params"])
         holder = [{**group, "params": unique.keys()}]
         for param_id in unique:
             found.setdefault(param_id, holder)
@@ -93,9 +118,8 @@ class _SameForAll(dict[Hashable, list[dict[Any, Any]]]):
 
 
 def same_groups(
-    groups: Sequence[dict[str, Any]],
-    saved_groups: Sequence[dict[str, Any]],
-    saved_ids: Mapping[Tensor, Hashable],
+    ids: Sequence[Collection[Hashable]],
+    num_saved: int,
     saved_in: Mapping[Hashable, int],
 ) -> list[int] | None:
     """Find for each param group the saved one that has the same parameters.
@@ -104,30 +128,24 @@ def same_groups(
     side has do not count.
 
     Args:
-        groups (sequence of dict): the optimizer's param groups.
-        saved_groups (sequence of dict): ``param_groups`` of the state dict.
-        saved_ids (Mapping): the saved id of each parameter that has one.
+        ids (sequence of collections): the saved ids of the parameters of each
+            of the optimizer's param groups.
+        num_saved (int): the number of saved groups.
         saved_in (Mapping): the index of the saved group of each saved id.
 
     Returns:
         list of int or None: the index of the saved group for each group; None
         if one of them has no counterpart.
     """
-    if len(groups) != len(saved_groups):
+    if len(ids) != num_saved:
         return None
-    sizes = [0] * len(saved_groups)
-    for param_id in saved_ids.values():
-        sizes[saved_in[param_id]] += 1
-    unpaired = iter([index for index, size in enumerate(sizes) if size == 0])
-    order = []
-    for group in groups:
-        ids = {saved_ids[p] for p in group["params"] if p in saved_ids}
-        found = {saved_in[param_id] for param_id in ids}
-        index = found.pop() if found else next(unpaired, None)
-        if index is None or found or len(ids) != sizes[index]:
-            return None
-        order.append(index)
-    return order
+    found = [set(map(saved_in.__getitem__, own)) for own in ids]
+    if any(len(indices) > 1 for indices in found):
+        return None
+    taken = set().union(*found)
+    unpaired = iter([index for index in range(num_saved) if index not in taken])
+    order = [indices.pop() if indices else next(unpaired) for indices in found]
+    return order if len(set(order)) == num_saved else None
 
 
 def groups_differ(
@@ -140,8 +158,11 @@ def groups_differ(
     """Say of each param group in which saved groups its parameters are.
 
     Args:
-        names (sequence of sequences of str): the names in each param group.
-        groups, saved_groups, saved_ids, saved_in: as in :func:`same_groups`.
+        groups (sequence of dict): the optimizer's param groups.
+        names (sequence of sequences of str): the names in each of them.
+        saved_groups (sequence of dict): ``param_groups`` of the state dict.
+        saved_ids (Mapping): the saved id of each parameter that has one.
+        saved_in (Mapping): the index of the saved group of each saved id.
 
     Returns:
         str: full sentences.
@@ -180,7 +201,7 @@ def agreed_groups(
     """Take the options on which the saved groups of a group's parameters agree.
 
     Args:
-        groups, saved_groups, saved_ids, saved_in: as in :func:`same_groups`.
+        groups, saved_groups, saved_ids, saved_in: as in :func:`groups_differ`.
 
     Returns:
         list of dict: new param groups. An option on which the saved groups

@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
-from itertools import count
+from itertools import accumulate, chain, count
+from operator import is_
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -12,11 +13,13 @@ from torch.optim._param_names.reading import check_names
 
 __all__ = [
     "check_other_keys",
+    "check_unique",
     "group_names",
     "indices",
     "is_named",
     "named_params",
-    "pack_groups",
+    "own_names",
+    "pack",
     "pack_state",
     "param_keys",
     "params_by_name",
@@ -49,8 +52,25 @@ def group_names(groups: Sequence[dict[str, Any]]) -> list[list[str]] | None:
             parameters have one name.
         TypeError: if a name is not a string.
     """
-    names = _own_names(groups)
-    if names is not None and len(set().union(*names)) != sum(map(len, names)):
+    names = own_names(groups)
+    if names is not None:
+        check_unique(groups, names)
+    return names
+
+
+def check_unique(
+    groups: Sequence[dict[str, Any]], names: Sequence[Sequence[str]]
+) -> None:
+    """Check that no two parameters have one name.
+
+    Args:
+        groups (sequence of dict): param groups.
+        names (sequence of sequences of str): the names in each of them.
+
+    Raises:
+        ValueError: naming those that are shared.
+    """
+    if len(set().union(*names)) != sum(map(len, names)):
         by_name = params_by_name(groups, names)
         shared = {
             name: None
@@ -60,10 +80,9 @@ def group_names(groups: Sequence[dict[str, Any]]) -> list[list[str]] | None:
         }
         if shared:
             raise ValueError(_not_unique(shared))
-    return names
 
 
-def _own_names(groups: Sequence[dict[str, Any]]) -> list[list[str]] | None:
+def own_names(groups: Sequence[dict[str, Any]]) -> list[list[str]] | None:
     """As :func:`group_names`, but without a check that names are unique."""
     if not is_named(groups):
         return None
@@ -158,36 +177,48 @@ def indices(groups: Iterable[Iterable[_Id]]) -> dict[_Id, int]:
     return numbered
 
 
-def pack_groups(
-    groups: Sequence[dict[str, Any]],
-) -> tuple[list[dict[str, Any]], dict[int, str] | dict[int, int]]:
-    """Replace the parameters in an optimizer's param groups by their keys.
+def pack(
+    groups: Sequence[dict[str, Any]], state: Mapping[Any, Any]
+) -> tuple[dict[Any, Any], list[dict[str, Any]]]:
+    """Replace the parameters in an optimizer's state and groups by their keys.
 
     Args:
         groups (sequence of dict): param groups, perhaps edited by hand.
+        state (Mapping): the state of each parameter, and entries of other
+            keys.
 
     Returns:
-        (list of dict, dict): new param groups, whose ``params``, now the last
-        entry, are keys; the key of each parameter, by the ``id()`` of it. Other
-        values are not copied. That names are unique is for :func:`pack_state`
-        to check, which finds out at no cost.
+        (dict, list of dict): the state, in its order; new param groups, whose
+        ``params``, now the last entry, are keys. Other values are not copied.
 
     Raises:
-        ValueError, TypeError: as :func:`group_names` does.
+        ValueError, TypeError: as :func:`group_names` and :func:`pack_state` do.
+        KeyError: as :func:`pack_state` does.
     """
-    keys = _keys_of(groups, _own_names(groups))
-    in_order = list(keys.values())
-    packed = []
-    start = 0
-    for group in groups:
-        packed.append(dict(group))
-        params = packed[-1].pop("params")
-        packed[-1]["params"] = in_order[start : start + len(params)]
-        start += len(params)
-    if start != len(in_order):  # some parameters are there more than once
-        for group, new in zip(groups, packed):
-            new["params"] = [keys[id(param)] for param in group["params"]]
-    return packed, keys
+    names = own_names(groups)
+    params = list(chain.from_iterable(group["params"] for group in groups))
+    in_order: list[Any] = list(
+        range(len(params)) if names is None else chain.from_iterable(names)
+    )
+    if len(state) == len(params) and all(map(is_, state, params)):
+        # After a step, mostly. Then no parameter is there twice, and none has to be
+        # looked up.
+        packed_state: dict[Any, Any] = dict(zip(in_order, state.values()))
+        if len(packed_state) != len(in_order):
+            check_unique(groups, names)
+    else:
+        keys = _keys_of(groups, names)
+        if len(keys) != len(params):  # some parameters are there more than once
+            in_order = [keys[id(param)] for param in params]
+        packed_state = pack_state(state, keys)
+    ends = list(accumulate(len(group["params"]) for group in groups))
+    packed_groups = []
+    for group, start, end in zip(groups, [0, *ends], ends):
+        packed = dict(group)
+        del packed["params"]
+        packed["params"] = in_order[start:end]
+        packed_groups.append(packed)
+    return packed_state, packed_groups
 
 
 def pack_state(

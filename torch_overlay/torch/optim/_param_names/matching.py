@@ -14,6 +14,8 @@ The kinds of state dict are those of
 """
 
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -27,36 +29,44 @@ from torch.optim._param_names.groups import (
 )
 from torch.optim._param_names.keys import (
     check_other_keys,
+    check_unique,
     group_names,
+    own_names,
     params_by_name,
 )
 from torch.optim._param_names.messages import load_error, prefix_hint, quote
+from torch.optim._param_names.registry import all_distinct
 from torch.optim._param_names.saved import check_form, saved_names, SavedNames
 from torch.optim._param_names.shapes import unfit_state
 
 
 __all__ = ["Match", "match_state_dict"]
 
+_IDS = frozenset([int, str])
 
-class Match(NamedTuple):
+
+@dataclass(eq=False)
+class Match:
     """Which part of a saved state dict belongs to which part of an optimizer."""
 
-    #: The parameter of each saved id.
-    params: dict[Hashable, Tensor]
+    #: The saved ids that stand for a parameter of the optimizer.
+    ids: Sequence[Hashable]
+    #: The parameter of each of them.
+    own: Sequence[Tensor]
     #: The new param groups, in the optimizer's order. Their ``params`` are the
     #: optimizer's own lists.
     groups: list[dict[str, Any]]
-    #: A list of the one group whose options decide how a saved id's state is
-    #: cast, with a set of saved ids as its ``params``.
-    holders: dict[Hashable, list[dict[Any, Any]]]
+    #: Param groups with saved ids as their ``params``: their options decide how
+    #: the state of these is cast.
+    sources: Sequence[dict[str, Any]]
     #: Whether the optimizer has names.
     named: bool
     #: Whether the parameters were matched by name.
     by_name: bool = False
+    #: Saved state whose keys are :attr:`ids`, in their order.
+    in_order: Mapping[Any, Any] | None = None
     #: The entries of a parameter's state that must have the parameter's shape.
     param_shaped: Collection[str] = ()
-    #: Whether what the state dict does not have stays as it is.
-    partial: bool = False
     #: The saved ids of parameters that the optimizer does not have.
     ignored: Collection[Hashable] = ()
     #: Names that only the optimizer has.
@@ -65,6 +75,16 @@ class Match(NamedTuple):
     unexpected: Sequence[str] = ()
     #: What the user should be warned of, a full sentence each.
     warnings: Sequence[str] = ()
+
+    @cached_property
+    def params(self) -> dict[Hashable, Tensor]:
+        """The parameter of each saved id, to be looked up."""
+        return dict(zip(self.ids, self.own))
+
+    @cached_property
+    def holders(self) -> dict[Hashable, list[dict[Any, Any]]]:
+        """See :func:`~torch.optim._param_names.groups.holders`."""
+        return holders(self.sources, self.params.keys())
 
 
 def match_state_dict(
@@ -98,14 +118,17 @@ def match_state_dict(
         ValueError: if the groups, the names or the shapes on both sides differ.
         TypeError, KeyError: if the state dict does not have its form.
     """
-    names = group_names(groups)
+    names = own_names(groups)
     if names is None:
         return _match_unnamed(groups, saved_groups, saved_state, strict)
     check_form(saved_groups, saved_state)
     saved = saved_names(saved_groups)
     problems: list[str] = []
-    match = _match_in_order(groups, names, saved_groups, saved) if strict else None
+    match = None
+    if strict:
+        match = _match_alike(groups, names, saved_groups, saved, saved_state)
     if match is None:
+        check_unique(groups, names)
         match = _match_by_name(
             groups, names, saved_groups, saved, saved_state, strict, problems
         )
@@ -114,33 +137,69 @@ def match_state_dict(
     if problems:
         problems += unfit_state(groups, match.params, saved_state, param_shaped)
         raise ValueError(load_error(owner, problems))
-    if not saved_state.keys() <= match.params.keys():
+    if match.in_order is None and not saved_state.keys() <= match.params.keys():
         others = [
             k for k in saved_state if k not in match.params and k not in match.ignored
         ]
         check_other_keys(others, set(chain.from_iterable(names)))
-    return match._replace(param_shaped=param_shaped)
+    match.param_shaped = param_shaped
+    return match
 
 
-def _match_in_order(
+def _match_alike(
     groups: Sequence[dict[str, Any]],
     names: Sequence[Sequence[str]],
     saved_groups: Sequence[dict[str, Any]],
     saved: SavedNames,
+    saved_state: Mapping[Any, Any],
 ) -> Match | None:
-    """Match two sides that have the same names in the same order, without ties.
+    """Match two sides that have the same names in the same groups, without ties.
 
-    What :func:`_match_by_name` would find, in a fraction of the time.
+    What :func:`_match_by_name` would find, in a fraction of the time. None if the
+    two sides are not like that.
     """
-    if saved.groups != names:
+    theirs = saved.groups
+    if theirs is None:
         return None
-    match = _match_by_position(groups, saved_groups, True, True)
-    num_params = sum(map(len, names))
-    if len(match.params) != num_params:  # a saved id stands there twice
+    params = list(chain.from_iterable(group["params"] for group in groups))
+    ids = list(chain.from_iterable(group["params"] for group in saved_groups))
+    if len(ids) != len(params) or not all_distinct(params):
         return None
-    if len(set(map(id, match.params.values()))) != num_params:
+    same_order = theirs == names
+    if not (same_order and saved.named):
+        by_name = dict(zip(chain.from_iterable(names), params))
+        if len(by_name) != len(params):
+            return None
+        try:
+            params = list(map(by_name.__getitem__, chain.from_iterable(theirs)))
+        except KeyError:
+            return None
+    in_order = _are_keys(ids, saved_state)
+    # A name stands for one id: saved_names() saw to that, or they are the same.
+    if not in_order and len(set(ids)) != len(ids):
         return None
-    return match._replace(by_name=True)
+    order: Sequence[int] | None = range(len(groups))
+    if not same_order and not len(groups) == len(theirs) == 1:
+        saved_in: dict[Hashable, int] = {}
+        for index, own in enumerate(theirs):
+            saved_in.update(dict.fromkeys(own, index))
+        order = same_groups(names, len(theirs), saved_in)
+    if order is None:
+        return None
+    match = _match_groups(groups, saved_groups, ids, params, order)
+    match.in_order = saved_state if in_order else None
+    return match
+
+
+def _are_keys(ids: list[Hashable], state: Mapping[Any, Any]) -> bool:
+    """Whether the keys of ``state`` are these, in their order."""
+    return (
+        type(state) is dict
+        and len(state) == len(ids)
+        # The keys may be anything, such as Tensors, that cannot be compared.
+        and _IDS.issuperset(map(type, state))
+        and list(state) == ids
+    )
 
 
 def _match_by_name(
@@ -173,9 +232,9 @@ def _match_by_name(
         return _match_common(groups, saved_groups, pairs)
     match = _match_by_position(groups, saved_groups, True, strict)
     if saved.problem is not None:
-        return match._replace(warnings=[f"{saved.problem} {_BY_POSITION}"])
-    if saved.groups is not None:
-        return match._replace(warnings=[_nothing_in_common(by_name, saved.groups)])
+        match.warnings = [f"{saved.problem} {_BY_POSITION}"]
+    elif saved.groups is not None:
+        match.warnings = [_nothing_in_common(by_name, saved.groups)]
     return match
 
 
@@ -215,8 +274,7 @@ def _match_unnamed(
         saved = SavedNames(None, named=False)
         problem = f"The names in the loaded state_dict cannot be used: {error}."
     if problem is not None:
-        warning = f"{problem} The optimizer stays without names."
-        match = match._replace(warnings=[warning])
+        match.warnings = [f"{problem} The optimizer stays without names."]
     for index, (new, old) in enumerate(zip(match.groups, groups)):
         if saved.groups is not None:
             new["param_names"] = saved.groups[index]
@@ -244,18 +302,11 @@ def _match_by_position(
             "loaded state dict contains a parameter group "
             f"that doesn't match the size of optimizer's group{hint}"
         )
-    params = dict(
-        zip(
-            chain.from_iterable(group["params"] for group in saved_groups),
-            chain.from_iterable(group["params"] for group in groups),
-        )
-    )
+    ids = list(chain.from_iterable(group["params"] for group in saved_groups))
+    own = list(chain.from_iterable(group["params"] for group in groups))
     for new, group in zip(new_groups, groups):
         new["params"] = group["params"]
-    cast_by = holders(
-        saved_groups, [group["params"] for group in saved_groups], params.keys()
-    )
-    return Match(params, list(new_groups), cast_by, named)
+    return Match(ids, own, list(new_groups), saved_groups, named)
 
 
 _NEEDS_NAMES = (
@@ -362,17 +413,22 @@ def _match_common(
 ) -> Match:
     """Match what both sides have."""
     new_groups = agreed_groups(groups, saved_groups, pairs.saved_ids, pairs.saved_in)
-    ids = [
-        [pairs.saved_ids[p] for p in group["params"] if p in pairs.saved_ids]
-        for group in groups
+    sources = [
+        {
+            **new,
+            "params": [
+                pairs.saved_ids[p] for p in new["params"] if p in pairs.saved_ids
+            ],
+        }
+        for new in new_groups
     ]
     return Match(
-        pairs.params,
+        list(pairs.params),
+        list(pairs.params.values()),
         new_groups,
-        holders(new_groups, ids, pairs.params.keys()),
+        sources,
         named=True,
         by_name=True,
-        partial=True,
         ignored=pairs.unexpected.keys(),
         missing=list(pairs.missing.values()),
         unexpected=list(pairs.unexpected.values()),
@@ -399,17 +455,38 @@ def _match_strictly(
     hint = prefix_hint(missing, unexpected) if missing and unexpected else None
     if hint:
         problems.append(hint)
-    sides = (saved_groups, pairs.saved_ids, pairs.saved_in)
-    order = None if pairs.problems else same_groups(groups, *sides)
-    if order is None and not pairs.problems:
-        problems.append(groups_differ(groups, names, *sides))
+    ids, own = list(pairs.params), list(pairs.params.values())
+    order = None
+    if not pairs.problems:
+        in_groups = [
+            [pairs.saved_ids[p] for p in group["params"] if p in pairs.saved_ids]
+            for group in groups
+        ]
+        order = same_groups(in_groups, len(saved_groups), pairs.saved_in)
+        if order is None:
+            sides = (saved_groups, pairs.saved_ids, pairs.saved_in)
+            problems.append(groups_differ(groups, names, *sides))
     if problems or order is None:
-        return Match(pairs.params, [], {}, named=True)
-    copies = copy_options(saved_groups)
+        return Match(ids, own, [], [], named=True)
+    return _match_groups(groups, saved_groups, ids, own, order)
+
+
+def _match_groups(
+    groups: Sequence[dict[str, Any]],
+    saved_groups: Sequence[dict[str, Any]],
+    ids: Sequence[Hashable],
+    own: Sequence[Tensor],
+    order: Iterable[int],
+) -> Match:
+    """Match by name, where each group has the options of one saved group.
+
+    Args:
+        ids (sequence): saved ids.
+        own (sequence of Tensor): the parameter of each of them.
+        order (iterable of int): the index of the saved group for each group.
+    """
+    copies = copy_options(saved_groups, ids_checked=True)
     new_groups = [copies[index] for index in order]
     for new, group in zip(new_groups, groups):
         new["params"] = group["params"]
-    cast_by = holders(
-        saved_groups, [group["params"] for group in saved_groups], pairs.params.keys()
-    )
-    return Match(pairs.params, new_groups, cast_by, named=True, by_name=True)
+    return Match(ids, own, new_groups, saved_groups, named=True, by_name=True)

@@ -2,13 +2,13 @@
 
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Set
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim._param_names.messages import name_suffix
-from torch.optim._param_names.registry import Registry
+from torch.optim._param_names.registry import registry_for
 
 
 __all__ = [
@@ -17,9 +17,13 @@ __all__ = [
     "params_of_group",
     "read_group",
     "read_params",
+    "to_be_checked",
 ]
 
-_STR = frozenset([str])
+_STR, _TUPLE, _PAIR = frozenset([str]), frozenset([tuple]), frozenset([2])
+_PLAIN_TENSORS = frozenset([Tensor, torch.nn.Parameter])
+
+_first, _second, _is_leaf = itemgetter(0), itemgetter(1), attrgetter("is_leaf")
 
 
 def pairs_from_mapping(params: Mapping[Any, Any]) -> list[tuple[str, Tensor]]:
@@ -112,7 +116,7 @@ def read_params(
                     "optimizer can only optimize Tensors, but one of the params is "
                     f"{torch.typename(param)}{name_suffix([group], [param])}"
                 )
-        Registry().check(group)
+        registry_for(group, [])
     return group["params"], names
 
 
@@ -139,6 +143,21 @@ def params_of_group(group: dict[str, Any]) -> Iterable[Any]:
     return params  # type: ignore[no-any-return]
 
 
+def to_be_checked(params: list[Any]) -> list[Any]:
+    """What may be anything else than a tensor that an optimizer can optimize.
+
+    Args:
+        params (list): what should be parameters.
+
+    Returns:
+        list: all of them; empty if they are leaf tensors and of no other class
+        than that of tensors or parameters, which takes less time to find out.
+    """
+    if _PLAIN_TENSORS.issuperset(map(type, params)) and all(map(_is_leaf, params)):
+        return []
+    return params
+
+
 def check_names(names: Any, num_params: int) -> list[str]:
     """Check names that stand beside the parameters of one group.
 
@@ -162,10 +181,7 @@ def check_names(names: Any, num_params: int) -> list[str]:
             + torch.typename(names)
         )
     checked: list[str] = list(names)
-    if not _STR.issuperset(map(type, checked)):
-        for name in checked:
-            if not isinstance(name, str):
-                raise TypeError(_not_a_str(name))
+    _check_types(checked)
     if len(checked) != num_params:
         raise ValueError(
             "param_names should have a name for each parameter of the group, but got "
@@ -176,21 +192,31 @@ def check_names(names: Any, num_params: int) -> list[str]:
 
 def _split_pairs(params: list[Any]) -> tuple[list[Any], list[str] | None]:
     kinds = set(map(type, params))
-    tuples = [kind for kind in kinds if issubclass(kind, tuple)]
-    if not tuples:
-        return list(params), None
-    if len(tuples) < len(kinds):
-        raise ValueError(
-            "all optimizer params should be with/without names. Some param names are missing"
-        )
-    for length in set(map(len, params)) - {2}:
+    if kinds != _TUPLE:
+        tuples = [kind for kind in kinds if issubclass(kind, tuple)]
+        if not tuples:
+            return params, None
+        if len(tuples) < len(kinds):
+            raise ValueError(
+                "all optimizer params should be with/without names. Some param names are missing"
+            )
+    lengths = set(map(len, params))
+    if lengths != _PAIR:
         raise TypeError(
             "named parameters should be (name, parameter) pairs, but one of them is a "
-            f"tuple of length {length}"
+            f"tuple of length {max(lengths - _PAIR)}"
         )
     # Not zip(*params), which makes an iterator of each pair.
-    names, tensors = list(map(itemgetter(0), params)), list(map(itemgetter(1), params))
-    return tensors, check_names(names, len(params))
+    names, tensors = list(map(_first, params)), list(map(_second, params))
+    _check_types(names)
+    return tensors, names
+
+
+def _check_types(names: list[Any]) -> None:
+    if not _STR.issuperset(map(type, names)):
+        for name in names:
+            if not isinstance(name, str):
+                raise TypeError(_not_a_str(name))
 
 
 def _is_detached(param: Tensor) -> bool:

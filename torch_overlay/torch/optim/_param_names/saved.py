@@ -1,6 +1,7 @@
 """Read parameter names from a saved state dict."""
 
 from collections.abc import Hashable, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -8,6 +9,10 @@ from torch.optim._param_names.reading import check_names
 
 
 __all__ = ["SavedNames", "check_form", "check_type", "saved_names"]
+
+
+#: What ids are mostly.
+_IDS = frozenset([int, str])
 
 
 class SavedNames(NamedTuple):
@@ -41,14 +46,16 @@ def saved_names(groups: Sequence[dict[str, Any]]) -> SavedNames:
         ValueError: if some of the ids are strings and others are not, so that
             it cannot be said whether the strings are names.
     """
-    num_ids = sum(len(group["params"]) for group in groups)
-    num_str = sum(isinstance(i, str) for group in groups for i in group["params"])
-    if 0 < num_str < num_ids:
+    kinds = set(map(type, chain.from_iterable(group["params"] for group in groups)))
+    strings = [kind for kind in kinds if issubclass(kind, str)]
+    if strings and len(strings) < len(kinds):
+        num_ids = sum(len(group["params"]) for group in groups)
+        num_str = sum(isinstance(i, str) for group in groups for i in group["params"])
         raise ValueError(
             "the param_groups of the state_dict mix parameter names with other ids in "
             f"'params': {num_str} of {num_ids} are of type str"
         )
-    if num_str:
+    if strings:
         return SavedNames([list(group["params"]) for group in groups], named=True)
     without = [i for i, group in enumerate(groups) if "param_names" not in group]
     if len(without) == len(groups):
@@ -94,7 +101,7 @@ def check_form(groups: Any, state: Any) -> None:
         TypeError: if something is not of the type that a state dict has there.
         KeyError: if a group has no ``params``.
     """
-    if not isinstance(state, Mapping):
+    if type(state) is not dict and not isinstance(state, Mapping):
         raise TypeError(
             f"'state' of the state_dict should be a dict, but is {torch.typename(state)}"
         )
@@ -114,7 +121,7 @@ def check_form(groups: Any, state: Any) -> None:
                 f"'params' of {where} should be a list of ids, but is "
                 + torch.typename(group["params"])
             )
-        for kind in set(map(type, group["params"])):
+        for kind in set(map(type, group["params"])) - _IDS:
             # Tensors are hashable, but cannot be told from each other by comparison.
             if not issubclass(kind, Hashable) or issubclass(kind, torch.Tensor):
                 raise TypeError(
