@@ -67,6 +67,8 @@ class Match:
     in_order: Mapping[Any, Any] | None = None
     #: The entries of a parameter's state that must have the parameter's shape.
     param_shaped: Collection[str] = ()
+    #: Whether what the state dict does not have stays as it is.
+    partial: bool = False
     #: The saved ids of parameters that the optimizer does not have.
     ignored: Collection[Hashable] = ()
     #: Names that only the optimizer has.
@@ -429,6 +431,7 @@ def _match_common(
         sources,
         named=True,
         by_name=True,
+        partial=True,
         ignored=pairs.unexpected.keys(),
         missing=list(pairs.missing.values()),
         unexpected=list(pairs.unexpected.values()),
