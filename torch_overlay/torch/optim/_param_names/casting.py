@@ -49,7 +49,7 @@ def casts_step(groups: Iterable[Any]) -> bool | None:
 
 def all_stay(
     states: Sequence[Any],
-    params: Sequence[Tensor | None],
+    params: Sequence[Any],
     *,
     param_shaped: Collection[str] = (),
     step_cast: bool,
@@ -61,8 +61,7 @@ def all_stay(
 
     Args:
         states (sequence): the state of each parameter; at least one.
-        params (sequence of Tensor or None): the parameters; None where there is
-            no parameter.
+        params (sequence of Tensor): the parameters, or None in the place of one.
         param_shaped (collection of str): the entries of a parameter's state
             that must have the parameter's shape.
         step_cast (bool): whether the entry ``step`` may be cast.
@@ -76,7 +75,7 @@ def all_stay(
     try:
         return _columns_stay(states, params, param_shaped, step_cast)
     except KeyError:
-        alike: dict[tuple[Any, ...], tuple[list[Any], list[Tensor]]] = {}
+        alike: dict[tuple[Any, ...], tuple[list[Any], list[Any]]] = {}
         for state, param in zip(states, params):
             own_states, own_params = alike.setdefault(tuple(state), ([], []))
             own_states.append(state)

@@ -204,7 +204,7 @@ def pack(
         # After a step, mostly. Then no parameter is there twice, and none has to be
         # looked up.
         packed_state: dict[Any, Any] = dict(zip(in_order, state.values()))
-        if len(packed_state) != len(in_order):
+        if names is not None and len(packed_state) != len(in_order):
             check_unique(groups, names)
     else:
         keys = _keys_of(groups, names)

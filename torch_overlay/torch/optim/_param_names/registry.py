@@ -93,10 +93,10 @@ class Registry:
 
     def _describes(self, groups: list[dict[str, Any]]) -> bool:
         """Whether ``groups`` are those that were added to this registry."""
-        if len(groups) != self._num_groups or not groups:
-            return not groups and self._num_groups == 0
-        last = groups[-1].get("params")
-        return last is self._last_params and len(last) == self._last_length
+        if len(groups) != self._num_groups:
+            return False
+        last = groups[-1].get("params") if groups else self._last_params
+        return last is self._last_params and len(last or ()) == self._last_length
 
     def problem(self, group: dict[str, Any]) -> str | None:
         """Say why a group may not be added to those that are there.
