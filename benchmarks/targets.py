@@ -22,8 +22,6 @@ class Verdict:
 #: From this size on, what a call costs once does not matter per parameter.
 _MANY = 1_000
 
-#: From this size on, it is worth while to compare with DCP.
-_SOME = 100
 
 #: By how much equal code differs on a clock: the two torches' parameters lie at
 #: different places in memory. Instructions say more.
@@ -143,9 +141,9 @@ def _by_name(
     ):
         ours = [f for f in figures if (f.contest, f.label) == (contest, "named")]
         yield _fastest(
-            f"{doing} at least 20 times faster than stock's DCP, from {_SOME:,} "
+            f"{doing} at least 20 times faster than stock's DCP, from {_MANY:,} "
             "parameters on",
-            [(f"{f.size:,}", f) for f in ours if f.speedups and f.size >= _SOME],
+            [(f"{f.size:,}", f) for f in ours if f.speedups and f.size >= _MANY],
             20,
         )
         for other_label, name in (

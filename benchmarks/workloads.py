@@ -82,7 +82,6 @@ class Subject:
         """An AdamW with state, built from names and tensors."""
         return self.with_state(self.adamw(True))
 
-    @cached_property
     def saved_shuffled(self) -> dict[str, Any]:
         """What the named optimizer saves if its parameters come in another order."""
         pairs = self.given(True)
@@ -136,8 +135,34 @@ def _state_dict(subject: Subject, *, named: bool) -> Call:
 
 def _load(subject: Subject, *, named: bool, shuffled: bool = False) -> Call:
     optimizer = subject.named if named else subject.unnamed
-    saved = subject.saved_shuffled if shuffled else optimizer.state_dict()
-    return partial(optimizer.load_state_dict, saved)
+    saved = subject.saved_shuffled() if shuffled else optimizer.state_dict()
+    return partial(optimizer.load_state_dict, _as_from_file(saved))
+
+
+def _as_from_file(saved: dict[str, Any]) -> dict[str, Any]:
+    """The same state dict in memory of its own, laid out in its own order.
+
+    What is loaded comes from a file, as a rule, and shares neither names nor tensors
+    with the optimizer. To write that file would take minutes.
+    """
+    groups = []
+    ids: dict[Any, Any] = {}
+    for group in saved["param_groups"]:
+        ids.update((i, _anew(i)) for i in group["params"])
+        groups.append({**group, "params": [ids[i] for i in group["params"]]})
+        if "param_names" in group:
+            # A name is one string in a file, wherever it stands.
+            names = [ids.get(name) or _anew(name) for name in group["param_names"]]
+            groups[-1]["param_names"] = names
+    state = {
+        ids[key]: {entry: value.clone() for entry, value in entries.items()}
+        for key, entries in saved["state"].items()
+    }
+    return {"state": state, "param_groups": groups}
+
+
+def _anew(param_id: Any) -> Any:
+    return param_id.encode().decode() if isinstance(param_id, str) else param_id
 
 
 def _match(subject: Subject) -> Call:
@@ -145,7 +170,7 @@ def _match(subject: Subject) -> Call:
         from torch.optim._param_names import match_state_dict
     except ImportError as error:
         raise UnavailableError("this torch does not match names") from error
-    saved = subject.named.state_dict()
+    saved = _as_from_file(subject.named.state_dict())
     return partial(
         match_state_dict,
         subject.named.param_groups,
@@ -186,7 +211,7 @@ def _dcp_resume(subject: Subject) -> Call:
 
 
 def _named_resume(subject: Subject) -> Call:
-    saved = subject.named.state_dict()
+    saved = _as_from_file(subject.named.state_dict())
     subject.without_grads()
     return lambda: subject.adamw(True).load_state_dict(saved)
 
