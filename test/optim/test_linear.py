@@ -217,6 +217,25 @@ class TestLinear(OptimTestCase):
 
         self.assert_linear(prepare)
 
+    @parametrize("cast", [True, False])
+    @parametrize("layout", LAYOUTS)
+    @parametrize("way", ["unnamed", "named", "reversed"])
+    def test_load_in_many_batches(self, device, way, layout, cast):
+        def prepare(count: int) -> Callable[[], object]:
+            params = _params(SGD_INFO, count)
+            given = LAYOUTS[layout](params, way != "unnamed")
+            saved = _trained(SGD_INFO, given).state_dict()
+            # Anew, since an optimizer changes the groups that it is built from
+            given = LAYOUTS[layout](params, way != "unnamed")
+            for state in saved["state"].values() if cast else ():
+                state["momentum_buffer"] = state["momentum_buffer"].double()
+            order = -1 if way == "reversed" else 1
+            optimizer = _trained(SGD_INFO, given[::order])
+            return lambda: optimizer.load_state_dict(_counted(saved))
+
+        with patch("torch.optim._param_names.loading.BATCH", 4):
+            self.assert_linear(prepare)
+
     @optims(GROUPED, dtypes=[torch.float32])
     @parametrize("named", [True, False])
     def test_load_of_many_groups(self, device, dtype, optim_info, named):
