@@ -15,7 +15,7 @@ __all__ = ["Registry", "all_distinct", "registry_for"]
 #: multiples of 16, and would collide in a large set.
 _address = object.__hash__
 
-#: How many addresses fill a large set.
+#: From how many objects on that makes up for it.
 LARGE = 10_000
 
 
