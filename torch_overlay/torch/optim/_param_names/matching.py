@@ -308,7 +308,10 @@ def _match_by_position(
     own = list(chain.from_iterable(group["params"] for group in groups))
     for new, group in zip(new_groups, groups):
         new["params"] = group["params"]
-    return Match(ids, own, list(new_groups), saved_groups, named)
+    match = Match(ids, own, list(new_groups), saved_groups, named)
+    # Ids that cannot be looked up are an error before the state is read, as ever.
+    _ = match.params
+    return match
 
 
 _NEEDS_NAMES = (
