@@ -582,6 +582,16 @@ class TestMatching(OptimTestCase):
         )
         self.assertEqual([group["lr"] for group in match.groups], [2, 2])
 
+    def test_twice_there(self):
+        with self.assertRaisesRegex(ValueError, 'Missing key.*"b"'):
+            self._match(["ab"], ["aa"], "a")
+
+    def test_tied_here(self):
+        param = _param()
+        groups = [{"params": [param, param], "param_names": ["a", "b"]}]
+        with self.assertRaisesRegex(ValueError, 'Saved apart.*"b"'):
+            match_state_dict(groups, [{"params": ["a", "b"]}], {"a": {}, "b": {}})
+
     def test_by_position(self):
         match, params = self._match(["ab", "c"], [[7, 5], [0]])
         self.assertFalse(match.by_name)
