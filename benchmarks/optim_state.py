@@ -190,12 +190,13 @@ class Run:
             yield "instructions of steps", self._instructions
 
     def _contest(self, ask: rounds.Ask, contest: plan.Contest, size: int) -> None:
+        number = self.options.rounds
         late = time.monotonic() - self._start > self.options.minutes * 60
         measured, missing = rounds.run(
             contest,
             size,
             ask,
-            rounds=min(2, self.options.rounds) if late else self.options.rounds,
+            rounds=min(rounds.LEAST if late else number, number),
             patience=self.options.patience,
             min_run_time=self.options.min_run_time,
         )
@@ -356,7 +357,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         type=float,
         default=12,
         metavar="N",
-        help="after them, two rounds are enough for all that is left",
+        help=f"after them, {rounds.LEAST} rounds are enough for all that is left",
     )
     parser.add_argument(
         "--instructions",

@@ -17,6 +17,10 @@ from plan import Contest
 from tools.errors import ToolError
 
 
+#: Rounds that are made however long they take. The median of two is a mean, which one
+#: disturbance changes.
+LEAST = 3
+
 WORKER = Path(__file__).resolve().parent / "worker.py"
 
 #: Does a request in the worker of a kind; see ``worker.py``.
@@ -149,8 +153,8 @@ def run(
         size (int): the number of parameters.
         ask (Callable): from :func:`workers`.
         rounds (int): how many rounds, at most.
-        patience (float): seconds after which an entry that has been measured twice
-            is done. The contest ends after four times as many.
+        patience (float): seconds after which an entry that has been measured
+            :data:`LEAST` times is done. The contest ends after four times as many.
         min_run_time (float): seconds for each entry in each round.
 
     Returns:
@@ -166,10 +170,10 @@ def run(
     seconds: dict[str, list[float]] = {}
     spent: dict[str, float] = {}
     for number in range(rounds):
-        if number >= 2 and sum(spent.values()) > 4 * patience:
+        if number >= LEAST and sum(spent.values()) > 4 * patience:
             break
         for entry in entries[:: -1 if number % 2 else 1]:
-            if number >= 2 and spent[entry.label] > patience:
+            if number >= LEAST and spent[entry.label] > patience:
                 continue
             start = time.monotonic()
             answer = ask(

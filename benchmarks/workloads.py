@@ -68,8 +68,10 @@ class Subject:
 
     def with_state(self, optimizer: Optimizer) -> Optimizer:
         """Give an AdamW state; no call that is measured changes these tensors."""
-        for name, param in self.params.items():
-            optimizer.state[param] = dict(self.states[name])
+        names = {param: name for name, param in self.params.items()}
+        for group in optimizer.param_groups:
+            for param in group["params"]:
+                optimizer.state[param] = dict(self.states[names[param]])
         return optimizer
 
     @cached_property

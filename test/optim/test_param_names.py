@@ -3,6 +3,7 @@
 """The functions behind names: on lists and dicts, without an optimizer."""
 
 import copy
+from operator import is_
 from types import MappingProxyType
 
 import torch
@@ -596,6 +597,34 @@ class TestMatching(OptimTestCase):
         match, params = self._match(["ab", "c"], [[7, 5], [0]])
         self.assertFalse(match.by_name)
         self.assertEqual(match.params, {7: params["a"], 5: params["b"], 0: params["c"]})
+
+    @parametrize("named", [True, False])
+    def test_state_in_order(self, named):
+        """It is taken as it comes, and no parameter is looked up by its id."""
+        params = [_param(), _param()]
+        groups = [{"params": [param]} for param in params]
+        if named:
+            groups = [{**g, "param_names": [n]} for g, n in zip(groups, "ab")]
+        tensor = torch.ones(2)
+        for ids, keys, expected in (
+            ([0, 1], [0, 1], True),
+            ([7, 3], [7, 3], True),
+            ([0, 1], [1, 0], False),
+            ([0, 1], [0], False),
+            ([0, 1], [0, 1, "other"], False),
+            ([1, 1], [1, 0], False),
+            ([False, 1], [0, 1], False),
+            ([0, 1], [tensor, 1], False),
+            *(() if named else [([tensor, 1], [tensor, 1], False)]),
+            *(() if named else [([tensor, 1], [0, 1], False)]),
+        ):
+            state = {key: {} for key in keys}
+            saved_groups = [{"params": [param_id]} for param_id in ids]
+            match = match_state_dict(groups, saved_groups, state)
+            self.assertIs(match.in_order, state if expected else None)
+            self.assertEqual("params" not in vars(match), expected)
+            self.assertTrue(all(map(is_, match.ids, ids)))
+            self.assertTrue(all(map(is_, match.own, params)))
 
     def test_missing_and_unexpected(self):
         match, params = self._match(["ab"], ["bc"], strict=False)

@@ -28,7 +28,8 @@ which an optimizer meets them:
   names that others give to parameters;
 * :mod:`~torch.optim._param_names.shards`: give an optimizer that holds some of
   the parameters its share of names and state;
-* :mod:`~torch.optim._param_names.messages`: say in an error what differs.
+* :mod:`~torch.optim._param_names.messages`: say in an error what differs;
+* :mod:`~torch.optim._param_names.plain`: the types that need no closer look.
 
 Everything here is a plain function over lists and dicts that neither keeps nor
 changes an optimizer. :class:`torch.optim.Optimizer`, and the optimizers of

@@ -11,13 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim._param_names.plain import TENSORS
 
 
 __all__ = ["all_stay", "casts_step"]
 
 _DICT = frozenset([dict])
-#: Their attributes are read in C. Those of a subclass may do anything.
-_TENSORS = frozenset([Tensor, torch.nn.Parameter])
 #: What is no tensor and is never cast.
 _SCALARS = frozenset([bool, int, float, type(None)])
 _NONE = frozenset([type(None)])
@@ -70,48 +69,56 @@ def all_stay(
         bool: False if some state has to be cast, has a wrong shape, or has to
         be looked at more closely to find out.
     """
-    if set(map(type, states)) != _DICT or not _TENSORS.issuperset(map(type, params)):
+    if set(map(type, states)) != _DICT or not TENSORS.issuperset(map(type, params)):
         return False
-    try:
-        return _columns_stay(states, params, param_shaped, step_cast)
-    except KeyError:
-        alike: dict[tuple[Any, ...], tuple[list[Any], list[Any]]] = {}
-        for state, param in zip(states, params):
-            own_states, own_params = alike.setdefault(tuple(state), ([], []))
-            own_states.append(state)
-            own_params.append(param)
-        return all(
-            _columns_stay(own_states, own_params, param_shaped, step_cast)
-            for own_states, own_params in alike.values()
+    columns = _columns(states)
+    if columns is not None:
+        return _columns_stay(columns, params, param_shaped, step_cast)
+    alike: dict[tuple[Any, ...], tuple[list[Any], list[Any]]] = {}
+    for state, param in zip(states, params):
+        own_states, own_params = alike.setdefault(tuple(state), ([], []))
+        own_states.append(state)
+        own_params.append(param)
+    return all(
+        _columns_stay(
+            {key: [state[key] for state in own_states] for key in keys},
+            own_params,
+            param_shaped,
+            step_cast,
         )
+        for keys, (own_states, own_params) in alike.items()
+    )
+
+
+def _columns(states: Sequence[dict[Any, Any]]) -> dict[Any, list[Any]] | None:
+    """The values of each entry; None if the states have different entries."""
+    if len(set(map(len, states))) != 1:
+        return None
+    try:
+        return {key: list(map(itemgetter(key), states)) for key in states[0]}
+    except KeyError:
+        return None
 
 
 def _columns_stay(
-    states: Sequence[dict[Any, Any]],
+    columns: dict[Any, list[Any]],
     params: Sequence[Tensor],
     param_shaped: Collection[str],
     step_cast: bool,
 ) -> bool:
-    """As :func:`all_stay`.
-
-    Raises:
-        KeyError: if not all states have the same entries.
-    """
-    if len(set(map(len, states))) != 1:
-        raise KeyError
+    """As :func:`all_stay`."""
     dtypes = list(map(_dtype, params))
     # Most of the time, and faster to find out.
     on_cpu = all(map(_is_cpu, params))
     devices = [] if on_cpu else list(map(_device, params))
     shapes: list[Any] = []
-    for key in states[0]:
-        column = list(map(itemgetter(key), states))
+    for key, column in columns.items():
         kinds = set(map(type, column))
         if kinds <= _SCALARS:
             if key in param_shaped and kinds != _NONE:
                 return False
             continue
-        if not kinds <= _TENSORS:
+        if not kinds <= TENSORS:
             return False
         if key in param_shaped:
             shapes = shapes or list(map(_shape, params))

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim._param_names.messages import quote
+from torch.optim._param_names.plain import IDS
 
 
 __all__ = [
@@ -21,7 +22,6 @@ __all__ = [
 MAX_GROUPS = 10
 
 _DICT = frozenset([dict])
-_IDS = frozenset([int, str])
 #: What ``deepcopy()`` returns as it is.
 _CONSTANTS = frozenset([bool, float, int, str, type(None)])
 
@@ -50,7 +50,7 @@ def copy_options(
     for group in saved_groups if isinstance(saved_groups, (list, tuple)) else ():
         for key in ("params", "param_names"):
             ids = group.get(key) if isinstance(group, dict) else None
-            if type(ids) is list and (ids_checked or _IDS.issuperset(map(type, ids))):
+            if type(ids) is list and (ids_checked or IDS.issuperset(map(type, ids))):
                 memo[id(ids)] = ids
     try:
         if type(saved_groups) is list and _DICT.issuperset(map(type, saved_groups)):

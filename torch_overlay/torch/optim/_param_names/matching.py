@@ -35,14 +35,13 @@ from torch.optim._param_names.keys import (
     params_by_name,
 )
 from torch.optim._param_names.messages import load_error, prefix_hint, quote
+from torch.optim._param_names.plain import IDS
 from torch.optim._param_names.registry import all_distinct
 from torch.optim._param_names.saved import check_form, saved_names, SavedNames
 from torch.optim._param_names.shapes import unfit_state
 
 
 __all__ = ["Match", "match_state_dict"]
-
-_IDS = frozenset([int, str])
 
 
 @dataclass(eq=False)
@@ -199,7 +198,7 @@ def _are_keys(ids: list[Hashable], state: Mapping[Any, Any]) -> bool:
         type(state) is dict
         and len(state) == len(ids)
         # The keys may be anything, such as Tensors, that cannot be compared.
-        and _IDS.issuperset(map(type, state))
+        and IDS.issuperset(map(type, state))
         and list(state) == ids
     )
 
@@ -232,7 +231,7 @@ def _match_by_name(
         if strict:
             return _match_strictly(groups, names, saved_groups, pairs, problems)
         return _match_common(groups, saved_groups, pairs)
-    match = _match_by_position(groups, saved_groups, True, strict)
+    match = _match_by_position(groups, saved_groups, saved_state, True, strict)
     if saved.problem is not None:
         match.warnings = [f"{saved.problem} {_BY_POSITION}"]
     elif saved.groups is not None:
@@ -258,7 +257,7 @@ def _match_unnamed(
     strict: bool,
 ) -> Match:
     """Match by position, as ever, and adopt the names of the state dict."""
-    match = _match_by_position(groups, saved_groups, False, strict)
+    match = _match_by_position(groups, saved_groups, saved_state, False, strict)
     try:
         saved = saved_names(saved_groups)
         problem = saved.problem
@@ -268,7 +267,7 @@ def _match_unnamed(
                 for group, own in zip(groups, saved.groups)
             ]
             group_names(adopted)
-            if isinstance(saved_state, Mapping):
+            if match.in_order is None and isinstance(saved_state, Mapping):
                 others = [key for key in saved_state if key not in match.params]
                 check_other_keys(others, set(chain.from_iterable(saved.groups)))
     except Exception as error:
@@ -290,6 +289,7 @@ def _match_unnamed(
 def _match_by_position(
     groups: Sequence[dict[str, Any]],
     saved_groups: Sequence[dict[str, Any]],
+    saved_state: Mapping[Any, Any],
     named: bool,
     strict: bool,
 ) -> Match:
@@ -309,8 +309,11 @@ def _match_by_position(
     for new, group in zip(new_groups, groups):
         new["params"] = group["params"]
     match = Match(ids, own, list(new_groups), saved_groups, named)
-    # Ids that cannot be looked up are an error before the state is read, as ever.
-    _ = match.params
+    if IDS.issuperset(map(type, ids)) and _are_keys(ids, saved_state):
+        match.in_order = saved_state
+    else:
+        # Ids that cannot be looked up are an error before the state is read, as ever.
+        _ = match.params
     return match
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim._param_names.messages import name_suffix
+from torch.optim._param_names.plain import TENSORS
 from torch.optim._param_names.registry import registry_for
 
 
@@ -21,7 +22,6 @@ __all__ = [
 ]
 
 _STR, _TUPLE, _PAIR = frozenset([str]), frozenset([tuple]), frozenset([2])
-_PLAIN_TENSORS = frozenset([Tensor, torch.nn.Parameter])
 
 _first, _second, _is_leaf = itemgetter(0), itemgetter(1), attrgetter("is_leaf")
 
@@ -153,7 +153,7 @@ def to_be_checked(params: list[Any]) -> list[Any]:
         list: all of them; empty if they are leaf tensors and of no other class
         than that of tensors or parameters, which takes less time to find out.
     """
-    if _PLAIN_TENSORS.issuperset(map(type, params)) and all(map(_is_leaf, params)):
+    if TENSORS.issuperset(map(type, params)) and all(map(_is_leaf, params)):
         return []
     return params
 
@@ -191,8 +191,8 @@ def check_names(names: Any, num_params: int) -> list[str]:
 
 
 def _split_pairs(params: list[Any]) -> tuple[list[Any], list[str] | None]:
-    kinds = set(map(type, params))
-    if kinds != _TUPLE:
+    if not params or not _TUPLE.issuperset(map(type, params)):
+        kinds = set(map(type, params))
         tuples = [kind for kind in kinds if issubclass(kind, tuple)]
         if not tuples:
             return params, None
@@ -200,11 +200,10 @@ def _split_pairs(params: list[Any]) -> tuple[list[Any], list[str] | None]:
             raise ValueError(
                 "all optimizer params should be with/without names. Some param names are missing"
             )
-    lengths = set(map(len, params))
-    if lengths != _PAIR:
+    if not _PAIR.issuperset(map(len, params)):
         raise TypeError(
             "named parameters should be (name, parameter) pairs, but one of them is a "
-            f"tuple of length {max(lengths - _PAIR)}"
+            f"tuple of length {max(set(map(len, params)) - _PAIR)}"
         )
     # Not zip(*params), which makes an iterator of each pair.
     names, tensors = list(map(_first, params)), list(map(_second, params))

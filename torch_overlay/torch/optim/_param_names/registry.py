@@ -156,7 +156,7 @@ def _problem_of_names(
     names: list[str], params: list[Tensor], others: Collection[str]
 ) -> str | None:
     unique = set(names)
-    if len(unique) == len(names) and unique.isdisjoint(others):
+    if len(unique) == len(names) and (not others or unique.isdisjoint(others)):
         return None
     by_name = dict(zip(names, params))
     taken = [

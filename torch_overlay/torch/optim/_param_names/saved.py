@@ -5,14 +5,11 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
+from torch.optim._param_names.plain import IDS
 from torch.optim._param_names.reading import check_names
 
 
 __all__ = ["SavedNames", "check_form", "check_type", "saved_names"]
-
-
-#: What ids are mostly.
-_IDS = frozenset([int, str])
 
 
 class SavedNames(NamedTuple):
@@ -121,7 +118,7 @@ def check_form(groups: Any, state: Any) -> None:
                 f"'params' of {where} should be a list of ids, but is "
                 + torch.typename(group["params"])
             )
-        for kind in set(map(type, group["params"])) - _IDS:
+        for kind in set(map(type, group["params"])) - IDS:
             # Tensors are hashable, but cannot be told from each other by comparison.
             if not issubclass(kind, Hashable) or issubclass(kind, torch.Tensor):
                 raise TypeError(
