@@ -136,7 +136,8 @@ def _state_dict(subject: Subject, *, named: bool) -> Call:
 
 
 def _load(subject: Subject, *, named: bool, shuffled: bool = False) -> Call:
-    optimizer = subject.named if named else subject.unnamed
+    # Not one that others use: its state comes to lie as it is in the file.
+    optimizer = subject.with_state(subject.adamw(named))
     saved = subject.saved_shuffled() if shuffled else optimizer.state_dict()
     return partial(optimizer.load_state_dict, _as_from_file(saved))
 
