@@ -3,6 +3,7 @@
 """Damaged state dicts: clear errors, and nothing lost."""
 
 import json
+import traceback
 import os
 import re
 import warnings
@@ -81,7 +82,9 @@ class TestBadFiles(OptimTestCase):
                     optimizer.load_state_dict(file)
                 except (ValueError, TypeError, KeyError, RuntimeError) as error:
                     refused += 1
-                    self.assertRegex(str(error), _SAYS_WHERE, done)
+                    # What a class's own __setstate__ raises is left as it is.
+                    if "__setstate__" not in _functions_of(error):
+                        self.assertRegex(str(error), _SAYS_WHERE, done)
                     self.assertTrue(held(optimizer) == before, done)
                 except Exception as error:
                     self.fail(f"{done}: {type(error).__name__}: {error}")
@@ -106,6 +109,10 @@ class TestBadFiles(OptimTestCase):
         for (done, answer), stock in zip(here, there, strict=True):
             if not _TENSOR_AS_ID.search(done):
                 self.assertTrue([done, answer] == stock, (done, answer, stock))
+
+
+def _functions_of(error: Exception) -> set[str]:
+    return {f.f_code.co_name for f, _ in traceback.walk_tb(error.__traceback__)}
 
 
 def _fingerprint(file: Any) -> Any:

@@ -1,11 +1,10 @@
 """Bring state that spans all parameters into the optimizer's order.
 
 LBFGS keeps vectors that concatenate the elements of all its parameters, in
-their order, and keeps them under the first parameter.
+their order, as the state of the first parameter.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 import torch
@@ -19,7 +18,6 @@ __all__ = ["align_flat_state"]
 
 def align_flat_state(
     state: Mapping[Any, Any],
-    saved_groups: Sequence[dict[str, Any]],
     match: Match,
     params: Sequence[Tensor],
     *,
@@ -30,7 +28,6 @@ def align_flat_state(
 
     Args:
         state (Mapping): ``state`` of a state dict, not changed.
-        saved_groups (sequence of dict): ``param_groups`` of the state dict.
         match (Match): which saved id stands for which parameter.
         params (sequence of Tensor): the optimizer's parameters.
         flat (collection of str): the entries that are flat vectors, or lists
@@ -43,13 +40,13 @@ def align_flat_state(
         the id of the one that is first now.
 
     Raises:
-        ValueError: if both sides do not have the same parameters, each once;
+        ValueError: if the two sides do not have the same parameters, each once;
             if a vector does not have their length; or if there is a vector of
             this length under an entry that is not one of ``flat``.
     """
-    saved_order = list(chain.from_iterable(g["params"] for g in saved_groups))
-    saved_ids = {param: param_id for param_id, param in match.params.items()}
-    order = [saved_ids.get(param) for param in params]
+    saved_order = list(match.ids)
+    saved_ids = {id(param): param_id for param_id, param in match.params.items()}
+    order = [saved_ids.get(id(param)) for param in params]
     if order == saved_order:
         return dict(state)
     if len(set(saved_order)) != len(saved_order) or set(saved_order) != set(order):

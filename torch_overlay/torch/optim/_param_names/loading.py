@@ -1,102 +1,212 @@
 """Build the state of an optimizer from the saved state of its parameters."""
 
-import gc
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor
-from torch.optim._param_names.casting import all_stay, casts_step
+from torch.nn import Parameter
+from torch.nn.modules.module import _IncompatibleKeys
+from torch.optim._param_names.entries import incomplete_state, misshapen_state
 from torch.optim._param_names.matching import Match
 from torch.optim._param_names.messages import load_error, state_error
-from torch.optim._param_names.shapes import fits, unfit_state
+from torch.optim._param_names.names import is_named, names_of, params_by_name
 
 
-__all__ = ["build_state"]
+__all__ = [
+    "build_state",
+    "incompatible_keys",
+    "keep_names",
+    "undone_on_error",
+]
 
-
-#: How many parameters' state is looked at together: enough to make it worth while,
-#: and few enough to stay in the cache of the processor.
-BATCH = 128
+_TENSORS = frozenset([torch.Tensor, Parameter])
+_SCALARS = frozenset([bool, int, float, type(None)])
 
 
 def build_state(
     saved_state: Mapping[Any, Any],
     match: Match,
+    own_state: Mapping[Any, Any],
     cast: Callable[..., Any],
-    owner: str = "Optimizer",
     *,
-    in_bulk: bool = False,
+    owner: str = "Optimizer",
+    skip_cast: bool = False,
 ) -> defaultdict[Any, Any]:
     """Give each parameter the state that was saved for it.
 
     Args:
         saved_state (Mapping): ``state`` of a state dict. It is not changed.
         match (Match): what belongs to what.
+        own_state (Mapping): the optimizer's state, which stays where ``match``
+            is partial and nothing was saved. It is not changed.
         cast (callable): called with a parameter, its saved state, its saved id
             and a list of its saved group; returns a copy of the state that the
             parameter can have.
         owner (str): the name of the optimizer's class, for errors.
-        in_bulk (bool): whether ``cast`` makes what
-            :func:`~torch.optim._param_names.casting.all_stay` says, so that it
-            need not be called for state that only has to be copied.
+        skip_cast (bool): whether to copy state that already has the dtype and
+            the device of its parameter without calling ``cast``.
 
     Returns:
-        defaultdict: the state of each parameter that has a saved one, and
-        entries of other keys.
+        defaultdict: the state of each parameter, and entries of other keys.
 
     Raises:
-        ValueError: if the state of a named optimizer has a wrong shape or
-            cannot be cast.
+        ValueError: if the state of a named optimizer has a wrong shape, cannot
+            be cast, or lacks what a step needs.
         Exception: what ``cast`` raises, if the optimizer is not named.
     """
-    if match.ignored:
-        saved_state = {k: v for k, v in saved_state.items() if k not in match.ignored}
+    problems = misshapen_state(match.groups, match.params, saved_state, match.entries)
+    if problems:
+        raise ValueError(load_error(owner, problems))
     state: defaultdict[Any, Any] = defaultdict(dict)
-
-    def cast_each(entries: Iterable[tuple[Hashable, Any]]) -> None:
-        for key, value in entries:
-            param = match.params.get(key)
-            if param is None:
-                # A copy, since __setstate__ may convert what it finds in it.
+    skip_cast = skip_cast and not any(map(_may_cast_step, match.sources))
+    group_of: dict[Any, dict[str, Any]] = {}
+    for key, value in saved_state.items():
+        param = match.params.get(key)
+        if param is None:
+            if key not in match.ignored:
+                # Some optimizers convert, in __setstate__, all that they find in it.
+                copied = match.named and type(value) is dict
+                state[key] = dict(value) if copied else value
+            continue
+        if skip_cast and _needs_no_cast(value, param):
+            state[param] = value.copy()
+            continue
+        if not group_of:
+            for group in reversed(match.sources):
+                group_of.update(dict.fromkeys(group["params"], group))
+        # It takes time to look for the id in a long list, once for each value.
+        group = {**group_of[key], "params": [key]}
+        try:
+            state[param] = cast(param, value, key, [group])
+        except Exception as error:
+            if match.named:
+                raise state_error(owner, key, error) from error
+            raise
+    if match.partial:
+        for key, value in own_state.items():
+            if key not in state:
                 state[key] = dict(value) if type(value) is dict else value
-                continue
-            shaped = match.param_shaped
-            if shaped and not fits(value, param, shaped):
-                unfit = unfit_state(match.groups, match.params, saved_state, shaped)
-                raise ValueError(load_error(owner, unfit))
-            try:
-                state[param] = cast(param, value, key, match.holders[key])
-            except Exception as error:
-                if match.named:
-                    raise state_error(owner, key, error) from error
-                raise
-
-    step_cast = casts_step(match.sources)
-    # What is made here is no garbage, and to search it again and again takes long.
-    # torch.distributed.checkpoint.state_dict does the same.
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        if not in_bulk or step_cast is None or type(saved_state) is not dict:
-            cast_each(saved_state.items())
-            return state
-        keys, values = iter(saved_state), iter(saved_state.values())
-        own: Iterator[Tensor | None] = (
-            iter(match.own)
-            if match.in_order is saved_state
-            else map(match.params.get, saved_state)
-        )
-        while states := list(islice(values, BATCH)):
-            ids, params = list(islice(keys, BATCH)), list(islice(own, BATCH))
-            if all_stay(
-                states, params, param_shaped=match.param_shaped, step_cast=step_cast
-            ):
-                state.update(zip(params, map(dict.copy, states)))
-            else:
-                cast_each(zip(ids, states))
-    finally:
-        if collecting:
-            gc.enable()
+    if match.named:
+        problems = incomplete_state(match.groups, state, match.entries)
+        if problems:
+            raise ValueError(load_error(owner, problems))
     return state
+
+
+def _may_cast_step(group: Any) -> bool:
+    if type(group) is not dict:
+        return True
+    options = (group.get("fused"), group.get("capturable"))
+    return any(option is not None and option is not False for option in options)
+
+
+def _needs_no_cast(state: Any, param: Tensor) -> bool:
+    """Whether each value has the dtype and the device of the parameter already."""
+    if type(state) is not dict or type(param) not in _TENSORS:
+        return False
+    dtype, device = param.dtype, param.device
+    for key, value in state.items():
+        if type(value) in _TENSORS:
+            # "step" stays as it is unless an option of its group says otherwise.
+            if key != "step" and (value.dtype != dtype or value.device != device):
+                return False
+        elif type(value) not in _SCALARS:
+            return False
+    return True
+
+
+def incompatible_keys(match: Match) -> _IncompatibleKeys:
+    """What ``load_state_dict`` returns."""
+    keys = _IncompatibleKeys(list(match.missing), list(match.unexpected))
+    return keys if match.by_name else _LoadedByPosition(*keys)
+
+
+class _LoadedByPosition(_IncompatibleKeys):
+    """No names were compared, so that none are known to match."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<Loaded by position>"
+
+    __str__ = __repr__
+
+
+@contextmanager
+def undone_on_error(*attributes: dict[str, Any]) -> Iterator[None]:
+    """Restore dicts to what they were before, if the block raises.
+
+    Args:
+        attributes (dict): the ``__dict__`` of objects. Only entries that differ
+            are set or deleted, so that other threads see no object without its
+            attributes. An entry ``defaults`` that is a dict is restored, too.
+    """
+    watched = list(attributes)
+    for attribute in attributes:
+        if isinstance(attribute.get("defaults"), dict):
+            watched.append(attribute["defaults"])
+    before = [dict(entries) for entries in watched]
+    try:
+        yield
+    except BaseException:
+        for entries, old in zip(watched, before):
+            for key in entries.keys() - old.keys():
+                del entries[key]
+            for key, value in old.items():
+                if key not in entries or entries[key] is not value:
+                    entries[key] = value
+        raise
+
+
+def keep_names(
+    groups: Sequence[dict[str, Any]], new_groups: Iterable[dict[str, Any]]
+) -> None:
+    """Keep the names of an optimizer whose param groups are to be replaced.
+
+    For subclasses that load by position. If they bring names of their own from
+    the state dict, a tensor could get the name of another one.
+
+    Args:
+        groups (sequence of dict): the optimizer's param groups.
+        new_groups (iterable of dict): what will replace them. Names that the
+            optimizer does not have are replaced by its own.
+
+    Raises:
+        ValueError: if a tensor would get the name that the optimizer has for
+            another one.
+    """
+    if not is_named(groups):
+        return
+    new_groups = list(new_groups)
+    if len(groups) == len(new_groups) and all(
+        new.get("params") is old["params"]
+        and new.get("param_names") is old["param_names"]
+        for old, new in zip(groups, new_groups)
+    ):
+        return
+    try:
+        names = names_of(groups) or []
+    except (TypeError, ValueError):
+        return  # edited by hand, so that there is nothing to keep
+    by_name = params_by_name(groups, names)
+    own_name = {id(param): name for name, param in reversed(by_name.items())}
+    for new in new_groups:
+        for name, param in zip(new.get("param_names", ()), new.get("params", ())):
+            other = by_name.get(name)
+            if other is not None and other is not param and id(param) in own_name:
+                raise ValueError(
+                    f'the parameter "{own_name[id(param)]}" would be named "{name}", '
+                    "which is the name of another parameter of the optimizer. The state "
+                    "dict is loaded by position, but has its parameters in another "
+                    "order. Please construct the optimizer with its parameters in the "
+                    "saved order"
+                )
+    for new in new_groups:
+        known = [own_name.get(id(param)) for param in new["params"]]
+        if None not in known and not by_name.keys() >= set(
+            new.get("param_names", [None])
+        ):
+            new["param_names"] = known

@@ -1,44 +1,48 @@
 """Match a saved state dict against the parameters of an optimizer.
 
-=========  =====================  ==========  ==========================
-optimizer  state dict             matched by  names afterwards
-=========  =====================  ==========  ==========================
-unnamed    indexed                position    none
-unnamed    annotated or named     position    the state dict's, if valid
-named      indexed                position    the optimizer's
-named      annotated or named     name        the optimizer's
-=========  =====================  ==========  ==========================
+=========  ==========================  ==========  ======================
+optimizer  state dict                  matched by  names afterwards
+=========  ==========================  ==========  ======================
+unnamed    any                         position    its ``param_names``, if
+                                                   there are valid ones
+named      indexed                     position    the optimizer's
+named      annotated, named, or state  name        the optimizer's
+           alone
+=========  ==========================  ==========  ======================
 
-The kinds of state dict are those of
-:class:`~torch.optim._param_names.saved.SavedNames`.
+:mod:`~torch.optim._param_names.saved` has the kinds of state dict. *State alone*
+is one without ``param_groups``, whose state is keyed by name.
 """
 
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from copy import deepcopy
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, NamedTuple
 
 from torch import Tensor
-from torch.optim._param_names.groups import (
-    agreed_groups,
-    copy_options,
-    groups_differ,
-    holders,
-    same_groups,
-)
-from torch.optim._param_names.keys import (
+from torch.optim._param_names.entries import misshapen_state, StateEntries
+from torch.optim._param_names.messages import load_error, prefix_hint, quote
+from torch.optim._param_names.names import (
     check_other_keys,
     check_unique,
-    group_names,
-    own_names,
+    names_of,
     params_by_name,
 )
-from torch.optim._param_names.messages import load_error, prefix_hint, quote
-from torch.optim._param_names.plain import IDS
-from torch.optim._param_names.registry import all_distinct
-from torch.optim._param_names.saved import check_form, saved_names, SavedNames
-from torch.optim._param_names.shapes import unfit_state
+from torch.optim._param_names.options import (
+    agreed_options,
+    copy_options,
+    groups_differ,
+    mixed_options,
+    pair_groups,
+)
+from torch.optim._param_names.saved import (
+    check_form,
+    missing_groups,
+    param_names_of,
+    saved_names,
+    SavedNames,
+)
 
 
 __all__ = ["Match", "match_state_dict"]
@@ -48,10 +52,10 @@ __all__ = ["Match", "match_state_dict"]
 class Match:
     """Which part of a saved state dict belongs to which part of an optimizer."""
 
-    #: The saved ids that stand for a parameter of the optimizer.
+    #: The saved ids, in their order. One may be there more than once.
     ids: Sequence[Hashable]
-    #: The parameter of each of them.
-    own: Sequence[Tensor]
+    #: The parameter of each saved id that stands for one of the optimizer's.
+    params: Mapping[Hashable, Tensor]
     #: The new param groups, in the optimizer's order. Their ``params`` are the
     #: optimizer's own lists.
     groups: list[dict[str, Any]]
@@ -62,39 +66,27 @@ class Match:
     named: bool
     #: Whether the parameters were matched by name.
     by_name: bool = False
-    #: Saved state whose keys are :attr:`ids`, in their order.
-    in_order: Mapping[Any, Any] | None = None
-    #: The entries of a parameter's state that must have the parameter's shape.
-    param_shaped: Collection[str] = ()
     #: Whether what the state dict does not have stays as it is.
     partial: bool = False
-    #: The saved ids of parameters that the optimizer does not have.
+    #: What a parameter's state consists of.
+    entries: StateEntries = field(default_factory=StateEntries)
+    #: The keys of saved state that is not loaded.
     ignored: Collection[Hashable] = ()
     #: Names that only the optimizer has.
     missing: Sequence[str] = ()
     #: Names that only the state dict has.
-    unexpected: Sequence[str] = ()
+    unexpected: Sequence[Any] = ()
     #: What the user should be warned of, a full sentence each.
     warnings: Sequence[str] = ()
-
-    @cached_property
-    def params(self) -> dict[Hashable, Tensor]:
-        """The parameter of each saved id, to be looked up."""
-        return dict(zip(self.ids, self.own))
-
-    @cached_property
-    def holders(self) -> dict[Hashable, list[dict[Any, Any]]]:
-        """See :func:`~torch.optim._param_names.groups.holders`."""
-        return holders(self.sources, self.params.keys())
 
 
 def match_state_dict(
     groups: Sequence[dict[str, Any]],
-    saved_groups: Sequence[dict[str, Any]],
-    saved_state: Mapping[Any, Any],
+    state_dict: Mapping[str, Any],
     *,
     strict: bool = True,
-    param_shaped: Collection[str] = (),
+    own_state: Mapping[Any, Any] | None = None,
+    entries: StateEntries | None = None,
     owner: str = "Optimizer",
 ) -> Match:
     """Match a saved state dict against the param groups of an optimizer.
@@ -103,13 +95,12 @@ def match_state_dict(
 
     Args:
         groups (sequence of dict): the optimizer's param groups.
-        saved_groups (sequence of dict): ``param_groups`` of the state dict.
-        saved_state (Mapping): ``state`` of the state dict.
+        state_dict (Mapping): the saved state dict.
         strict (bool): whether both sides must have the same names in the same
             groups where they are matched by name.
-        param_shaped (collection of str): the entries of a parameter's state
-            that have the parameter's shape. Not checked for an optimizer
-            without names.
+        own_state (Mapping, optional): the optimizer's state.
+        entries (StateEntries, optional): what a parameter's state consists of.
+            Not checked for an optimizer without names.
         owner (str): the name of the optimizer's class, for errors.
 
     Returns:
@@ -119,124 +110,108 @@ def match_state_dict(
         ValueError: if the groups, the names or the shapes on both sides differ.
         TypeError, KeyError: if the state dict does not have its form.
     """
-    names = own_names(groups)
+    names = names_of(groups)
     if names is None:
-        return _match_unnamed(groups, saved_groups, saved_state, strict)
-    check_form(saved_groups, saved_state)
+        return _match_unnamed(groups, state_dict, strict)
+    if "param_groups" not in state_dict and "state" not in state_dict:
+        raise missing_groups(state_dict)
+    alone = "param_groups" not in state_dict
+    state = state_dict["state"]
+    saved_groups = _as_one_group(state) if alone else state_dict["param_groups"]
+    check_form(saved_groups, state)
     saved = saved_names(saved_groups)
-    problems: list[str] = []
-    match = None
+    entries = StateEntries() if entries is None else entries
+    by_name = params_by_name(groups, names)
+    if not alone and not _can_match_by_name(names, by_name, saved, strict):
+        match = _match_by_position(groups, saved_groups, strict)
+        match.named, match.entries = True, entries
+        for new, group in zip(match.groups, groups):
+            new["param_names"] = group["param_names"]
+        keys = match.params.keys()
+        if not state.keys() <= keys:
+            check_other_keys([key for key in state if key not in keys], by_name)
+        if saved.problem is not None:
+            match.warnings = [f"{saved.problem} {_BY_POSITION}"]
+        elif saved.groups is not None:
+            match.warnings = [_nothing_in_common(by_name, saved.groups)]
+        return match
+    sides = _compare(groups, names, saved_groups, saved, state, entries)
+    partial = alone or not strict
+    problems = list(sides.problems)
     if strict:
-        match = _match_alike(groups, names, saved_groups, saved, saved_state)
-    if match is None:
-        check_unique(groups, names)
-        match = _match_by_name(
-            groups, names, saved_groups, saved, saved_state, strict, problems
+        problems += _name_problems(sides, alone)
+    order = None
+    if not partial and not sides.problems:
+        order = pair_groups(sides.names, len(saved_groups), sides.saved_in)
+        if order is None:
+            problems.append(
+                groups_differ(sides.names, len(saved_groups), sides.saved_in)
+            )
+    new_groups: list[dict[str, Any]] = []
+    if alone:
+        new_groups = [dict(group) for group in groups]
+    elif order is not None:
+        options = copy_options(saved_groups)
+        new_groups = [options[index] for index in order]
+    elif partial:
+        new_groups = _partial_groups(groups, saved_groups, sides)
+        origins = _origins(groups, saved_groups, sides, state, own_state or {})
+        problems += mixed_options(
+            new_groups, sides.names, origins, entries.deciding_options
         )
-    for group, own in zip(match.groups, names):
-        group["param_names"] = own
     if problems:
-        problems += unfit_state(groups, match.params, saved_state, param_shaped)
+        problems += misshapen_state(groups, sides.ids_to_params, state, entries)
         raise ValueError(load_error(owner, problems))
-    if match.in_order is None and not saved_state.keys() <= match.params.keys():
-        others = [
-            k for k in saved_state if k not in match.params and k not in match.ignored
-        ]
-        check_other_keys(others, set(chain.from_iterable(names)))
-    match.param_shaped = param_shaped
-    return match
-
-
-def _match_alike(
-    groups: Sequence[dict[str, Any]],
-    names: Sequence[Sequence[str]],
-    saved_groups: Sequence[dict[str, Any]],
-    saved: SavedNames,
-    saved_state: Mapping[Any, Any],
-) -> Match | None:
-    """Match two sides that have the same names in the same groups, without ties.
-
-    What :func:`_match_by_name` would find, in a fraction of the time. None if the
-    two sides are not like that.
-    """
-    theirs = saved.groups
-    if theirs is None:
-        return None
-    params = list(chain.from_iterable(group["params"] for group in groups))
-    ids = list(chain.from_iterable(group["params"] for group in saved_groups))
-    if len(ids) != len(params) or not all_distinct(params):
-        return None
-    same_order = theirs == names
-    if not (same_order and saved.named):
-        by_name = dict(zip(chain.from_iterable(names), params))
-        if len(by_name) != len(params):
-            return None
-        try:
-            params = list(map(by_name.__getitem__, chain.from_iterable(theirs)))
-        except KeyError:
-            return None
-    in_order = _are_keys(ids, saved_state)
-    # A name stands for one id: saved_names() saw to that, or they are the same.
-    if not in_order and len(set(ids)) != len(ids):
-        return None
-    order: Sequence[int] | None = range(len(groups))
-    if not same_order and not len(groups) == len(theirs) == 1:
-        saved_in: dict[Hashable, int] = {}
-        for index, own in enumerate(theirs):
-            saved_in.update(dict.fromkeys(own, index))
-        order = same_groups(names, len(theirs), saved_in)
-    if order is None:
-        return None
-    match = _match_groups(groups, saved_groups, ids, params, order)
-    match.in_order = saved_state if in_order else None
-    return match
-
-
-def _are_keys(ids: list[Hashable], state: Mapping[Any, Any]) -> bool:
-    """Whether the keys of ``state`` are these, in their order."""
-    return (
-        type(state) is dict
-        and len(state) == len(ids)
-        # The keys may be anything, such as Tensors, that cannot be compared.
-        and IDS.issuperset(map(type, state))
-        and list(state) == ids
+    for new, group in zip(new_groups, groups):
+        new["param_names"] = group["param_names"]
+        new["params"] = group["params"]
+    return Match(
+        list(chain.from_iterable(group["params"] for group in saved_groups)),
+        sides.ids_to_params,
+        new_groups,
+        _with_saved_ids(new_groups, sides) if partial else saved_groups,
+        named=True,
+        by_name=True,
+        partial=partial,
+        entries=entries,
+        ignored=sides.ignored,
+        missing=sides.missing,
+        unexpected=sides.unexpected,
+        warnings=[] if saved.named else _order_warnings(sides),
     )
 
 
-def _match_by_name(
-    groups: Sequence[dict[str, Any]],
-    names: Sequence[Sequence[str]],
-    saved_groups: Sequence[dict[str, Any]],
-    saved: SavedNames,
-    saved_state: Mapping[Any, Any],
-    strict: bool,
-    problems: list[str],
-) -> Match:
-    """Match by name, or by position if the state dict has no names to match by.
+def _as_one_group(state: Any) -> list[dict[str, Any]]:
+    """A param group that lists the parameters in state without groups."""
+    if not isinstance(state, Mapping):
+        return []
+    for key, value in state.items():
+        if isinstance(value, Mapping) and not isinstance(key, str):
+            raise ValueError(
+                "a state_dict without 'param_groups' should have parameter names as the "
+                f"keys of its 'state', but one of them is {key!r}. Please load the whole "
+                "state_dict of the optimizer"
+            )
+    return [{"params": [k for k, v in state.items() if isinstance(v, Mapping)]}]
 
-    Adds to ``problems`` what differs. The result is then good only for finding
-    further problems.
-    """
-    by_name = params_by_name(groups, names)
-    if saved.groups is not None and (
+
+def _can_match_by_name(
+    names: Sequence[Sequence[str]],
+    by_name: Mapping[str, Tensor],
+    saved: SavedNames,
+    strict: bool,
+) -> bool:
+    if saved.groups is None:
+        return False
+    # Names that have nothing in common are another kind of names, perhaps those of
+    # a wrapped model, if everything else is alike. Releases that save such a state
+    # dict load it by position.
+    return (
         saved.named
         or not strict
         or not by_name.keys().isdisjoint(chain.from_iterable(saved.groups))
         or list(map(len, names)) != list(map(len, saved.groups))
-    ):
-        pairs = _pair(by_name, saved_groups, saved.groups, saved_state)
-        problems += pairs.problems
-        if saved.named:
-            problems += _state_without_group(by_name, pairs.saved_in, saved_state)
-        if strict:
-            return _match_strictly(groups, names, saved_groups, pairs, problems)
-        return _match_common(groups, saved_groups, pairs)
-    match = _match_by_position(groups, saved_groups, saved_state, True, strict)
-    if saved.problem is not None:
-        match.warnings = [f"{saved.problem} {_BY_POSITION}"]
-    elif saved.groups is not None:
-        match.warnings = [_nothing_in_common(by_name, saved.groups)]
-    return match
+    )
 
 
 _BY_POSITION = "Its state is loaded by position, as releases before this one do."
@@ -251,27 +226,20 @@ def _nothing_in_common(ours: Collection[str], theirs: Iterable[Sequence[str]]) -
 
 
 def _match_unnamed(
-    groups: Sequence[dict[str, Any]],
-    saved_groups: Sequence[dict[str, Any]],
-    saved_state: Mapping[Any, Any],
-    strict: bool,
+    groups: Sequence[dict[str, Any]], state_dict: Mapping[str, Any], strict: bool
 ) -> Match:
-    """Match by position, as ever, and adopt the names of the state dict."""
-    match = _match_by_position(groups, saved_groups, saved_state, False, strict)
+    """Match by position, and adopt the ``param_names`` of the state dict."""
+    saved_groups = state_dict["param_groups"]
+    match = _match_by_position(groups, saved_groups, strict)
     try:
-        saved = saved_names(saved_groups)
+        saved = param_names_of(saved_groups)
         problem = saved.problem
         if saved.groups is not None:
-            adopted = [
-                {"params": group["params"], "param_names": own}
-                for group, own in zip(groups, saved.groups)
-            ]
-            group_names(adopted)
-            if match.in_order is None and isinstance(saved_state, Mapping):
-                others = [key for key in saved_state if key not in match.params]
-                check_other_keys(others, set(chain.from_iterable(saved.groups)))
+            check_unique(groups, saved.groups)
+            others = [key for key in state_dict["state"] if key not in match.params]
+            check_other_keys(others, set(chain.from_iterable(saved.groups)))
     except Exception as error:
-        # Whatever is wrong with the names does not matter to state without names.
+        # State without names can be loaded, whatever is wrong with the names.
         saved = SavedNames(None, named=False)
         problem = f"The names in the loaded state_dict cannot be used: {error}."
     if problem is not None:
@@ -289,12 +257,10 @@ def _match_unnamed(
 def _match_by_position(
     groups: Sequence[dict[str, Any]],
     saved_groups: Sequence[dict[str, Any]],
-    saved_state: Mapping[Any, Any],
-    named: bool,
     strict: bool,
 ) -> Match:
     hint = "" if strict else _NEEDS_NAMES
-    new_groups = copy_options(saved_groups)
+    new_groups = deepcopy(saved_groups)
     if len(groups) != len(saved_groups):
         raise ValueError(
             f"loaded state dict has a different number of parameter groups{hint}"
@@ -304,16 +270,11 @@ def _match_by_position(
             "loaded state dict contains a parameter group "
             f"that doesn't match the size of optimizer's group{hint}"
         )
-    ids = list(chain.from_iterable(group["params"] for group in saved_groups))
-    own = list(chain.from_iterable(group["params"] for group in groups))
+    ids = list(chain.from_iterable(group["params"] for group in new_groups))
+    params = chain.from_iterable(group["params"] for group in groups)
+    match = Match(ids, dict(zip(ids, params)), list(new_groups), saved_groups, False)
     for new, group in zip(new_groups, groups):
         new["params"] = group["params"]
-    match = Match(ids, own, list(new_groups), saved_groups, named)
-    if IDS.issuperset(map(type, ids)) and _are_keys(ids, saved_state):
-        match.in_order = saved_state
-    else:
-        # Ids that cannot be looked up are an error before the state is read, as ever.
-        _ = match.params
     return match
 
 
@@ -323,179 +284,230 @@ _NEEDS_NAMES = (
 )
 
 
-class _Pairs(NamedTuple):
-    """The parameters of the two sides that have a name in common."""
+class _Sides(NamedTuple):
+    """The names on both sides, one for each parameter and each saved id."""
 
-    #: The parameter of each saved id.
-    params: dict[Hashable, Tensor]
-    #: The saved id of each parameter.
-    saved_ids: dict[Tensor, Hashable]
-    #: The index of the saved group of each saved id.
-    saved_in: dict[Hashable, int]
-    #: The name of each parameter that only the optimizer has.
-    missing: dict[Tensor, str]
-    #: The name of each saved id that only the state dict has.
-    unexpected: dict[Hashable, str]
+    #: The name of each of the optimizer's parameters, group by group.
+    names: list[list[str]]
+    #: The parameter of each of these names.
+    params: dict[str, Tensor]
+    #: The name of each saved id.
+    saved_names: dict[Hashable, str]
+    #: The index of the saved group of each saved name.
+    saved_in: dict[str, int]
+    #: Names that only the optimizer has.
+    missing: list[str]
+    #: Names that only the state dict has, and keys of state in none of its groups.
+    unexpected: list[Any]
+    #: The keys of the state that these have.
+    ignored: set[Hashable]
     #: Why it cannot be said what belongs to what, a full sentence each.
     problems: list[str]
 
-
-def _pair(
-    by_name: dict[str, Tensor],
-    saved_groups: Sequence[dict[str, Any]],
-    their_names: Sequence[Sequence[str]],
-    saved_state: Mapping[Any, Any],
-) -> _Pairs:
-    """Pair saved ids with parameters that have the same name.
-
-    Tied parameters have several names on either side, and any of them will do,
-    as long as both sides agree on which parameters are the same.
-    """
-    params: dict[Hashable, Tensor] = {}
-    saved_ids: dict[Tensor, Hashable] = {}
-    saved_in: dict[Hashable, int] = {}
-    unexpected: dict[Hashable, str] = {}
-    in_several_groups: list[str] = []
-    tied_there: list[str] = []
-    tied_here: list[str] = []
-    for index, (saved_group, theirs) in enumerate(zip(saved_groups, their_names)):
-        for param_id, name in zip(saved_group["params"], theirs):
-            if saved_in.setdefault(param_id, index) != index:
-                in_several_groups.append(name)
-            param = by_name.get(name)
-            if param is None:
-                unexpected[param_id] = name
-                continue
-            if params.setdefault(param_id, param) is not param:
-                tied_there.append(name)
-            first_id = saved_ids.setdefault(param, param_id)
-            if first_id != param_id and param_id in saved_state:
-                if first_id in saved_state:
-                    tied_here.append(name)
-                saved_ids[param] = param_id
-    for param_id in [i for i in unexpected if i in params]:
-        del unexpected[param_id]
-    missing: dict[Tensor, str] = {}
-    if len(saved_ids) != len(by_name):
-        for name, param in by_name.items():
-            if param not in saved_ids:
-                missing.setdefault(param, name)
-
-    problems = []
-    if in_several_groups:
-        problems.append(
-            "In more than one param group of the state_dict: "
-            f"{quote(in_several_groups)}."
-        )
-    if tied_there:
-        problems.append(
-            "Saved as the same parameter as another one, but not the same as that in "
-            f"the optimizer: {quote(tied_there)}."
-        )
-    if tied_here:
-        problems.append(
-            "Saved apart from another parameter, but the same as that in the "
-            f"optimizer: {quote(tied_here)}."
-        )
-    return _Pairs(params, saved_ids, saved_in, missing, unexpected, problems)
+    @property
+    def ids_to_params(self) -> dict[Hashable, Tensor]:
+        """The parameter of each saved id that stands for one."""
+        params = self.params
+        if not self.ignored:
+            return {i: params[name] for i, name in self.saved_names.items()}
+        return {i: params[n] for i, n in self.saved_names.items() if n in params}
 
 
-def _state_without_group(
-    by_name: Mapping[str, Tensor],
-    saved_in: Collection[Hashable],
-    saved_state: Mapping[Any, Any],
-) -> list[str]:
-    """Say which state is there, but in no param group, as if a group was lost."""
-    found = [key for key in saved_state if key in by_name and key not in saved_in]
-    if not found:
-        return []
-    return [
-        f"In no param group of the state_dict, though it has state: {quote(found)}."
-    ]
-
-
-def _match_common(
+def _compare(
     groups: Sequence[dict[str, Any]],
+    names: list[list[str]],
     saved_groups: Sequence[dict[str, Any]],
-    pairs: _Pairs,
-) -> Match:
-    """Match what both sides have."""
-    new_groups = agreed_groups(groups, saved_groups, pairs.saved_ids, pairs.saved_in)
-    sources = [
-        {
-            **new,
-            "params": [
-                pairs.saved_ids[p] for p in new["params"] if p in pairs.saved_ids
-            ],
-        }
-        for new in new_groups
-    ]
-    return Match(
-        list(pairs.params),
-        list(pairs.params.values()),
-        new_groups,
-        sources,
-        named=True,
-        by_name=True,
-        partial=True,
-        ignored=pairs.unexpected.keys(),
-        missing=list(pairs.missing.values()),
-        unexpected=list(pairs.unexpected.values()),
+    saved: SavedNames,
+    state: Mapping[Any, Any],
+    entries: StateEntries,
+) -> _Sides:
+    """Find out what the two sides have in common."""
+    theirs = saved.groups or []
+    ids = list(chain.from_iterable(group["params"] for group in saved_groups))
+    saved_by_id = dict(zip(ids, chain.from_iterable(theirs)))
+    params = params_by_name(groups, names)
+    aliases: Collection[str] = params.keys()
+    problems: list[str] = []
+    num_params = sum(map(len, names))
+    if (
+        len(params) != num_params
+        or len(set(map(id, params.values()))) != num_params
+        or len(saved_by_id) != len(ids)
+    ):
+        params, names, saved_by_id, problems = _resolve_ties(
+            groups, names, saved_groups, theirs, state
+        )
+        theirs = [[saved_by_id[i] for i in group["params"]] for group in saved_groups]
+    saved_in: dict[str, int] = {}
+    for index, group_names in enumerate(theirs):
+        saved_in.update(dict.fromkeys(group_names, index))
+    missing = [name for name in params if name not in saved_in]
+    unexpected: list[Any] = [name for name in saved_in if name not in params]
+    ignored = (
+        {i for i, n in saved_by_id.items() if n not in params} if unexpected else set()
+    )
+    if not state.keys() <= saved_by_id.keys():
+        others = [key for key in state if key not in saved_by_id]
+        lost = [
+            key for key in others if key in aliases and entries.describe(state[key])
+        ]
+        if lost:
+            problems.append(
+                "In no param group of the state_dict, though it has state: "
+                f"{quote(lost)}."
+            )
+        else:
+            check_other_keys(others, aliases)
+        strays = [k for k in others if k not in aliases and entries.describe(state[k])]
+        unexpected += strays
+        ignored.update(strays)
+    return _Sides(
+        names, params, saved_by_id, saved_in, missing, unexpected, ignored, problems
     )
 
 
-def _match_strictly(
+def _resolve_ties(
     groups: Sequence[dict[str, Any]],
     names: Sequence[Sequence[str]],
     saved_groups: Sequence[dict[str, Any]],
-    pairs: _Pairs,
-    problems: list[str],
-) -> Match:
-    """Match two sides that have the same names in the same groups.
+    theirs: Sequence[Sequence[str]],
+    state: Mapping[Any, Any],
+) -> tuple[dict[str, Tensor], list[list[str]], dict[Hashable, str], list[str]]:
+    """Choose one name for each tied parameter, on both sides.
 
-    Adds to ``problems`` what differs. The result is then good only for finding
-    further problems.
+    Tied parameters have several names on either side. Any of them stands for
+    the parameter, as long as both sides agree on which parameters are the same.
+
+    Returns:
+        (dict, list, dict, list of str): the parameter of each name, the names of
+        the optimizer's groups, the name of each saved id, and what the sides do
+        not agree on, a full sentence each.
     """
-    missing, unexpected = list(pairs.missing.values()), list(pairs.unexpected.values())
-    if missing:
-        problems.append(f"Missing key(s) in state_dict: {quote(missing)}.")
-    if unexpected:
-        problems.append(f"Unexpected key(s) in state_dict: {quote(unexpected)}.")
-    hint = prefix_hint(missing, unexpected) if missing and unexpected else None
+    by_name = params_by_name(groups, names)
+    first_name: dict[int, str] = {}
+    for name, param in by_name.items():
+        first_name.setdefault(id(param), name)
+    params = {first_name[id(param)]: param for param in by_name.values()}
+    saved_by_id: dict[Hashable, str] = {}
+    saved_in: dict[Hashable, int] = {}
+    with_state: dict[str, Hashable] = {}
+    in_several_groups: list[str] = []
+    tied_there: list[str] = []
+    tied_here: list[str] = []
+    for index, (group, group_names) in enumerate(zip(saved_groups, theirs)):
+        for param_id, name in zip(group["params"], group_names):
+            if saved_in.setdefault(param_id, index) != index:
+                in_several_groups.append(name)
+            known = saved_by_id.get(param_id)
+            if name not in by_name:
+                saved_by_id.setdefault(param_id, name)
+                continue
+            first = first_name[id(by_name[name])]
+            if known is None or known not in params:
+                saved_by_id[param_id] = first
+            elif known != first:
+                tied_there.append(name)
+            if param_id in state and with_state.setdefault(first, param_id) != param_id:
+                tied_here.append(name)
+    problems = [
+        f"{text}: {quote(found)}."
+        for text, found in (
+            ("In more than one param group of the state_dict", in_several_groups),
+            (
+                "Saved as the same parameter as another one, but not the same as that "
+                "in the optimizer",
+                tied_there,
+            ),
+            (
+                "Saved apart from another parameter, but the same as that in the "
+                "optimizer",
+                tied_here,
+            ),
+        )
+        if found
+    ]
+    own_names = [[first_name[id(p)] for p in group["params"]] for group in groups]
+    return params, own_names, saved_by_id, problems
+
+
+def _name_problems(sides: _Sides, alone: bool) -> list[str]:
+    """Say which names only one side has."""
+    problems = []
+    if sides.missing:
+        problems.append(f"Missing key(s) in state_dict: {quote(sides.missing)}.")
+        if alone:
+            problems.append(
+                "Without 'param_groups', a parameter without saved state is missing."
+            )
+    if sides.unexpected:
+        unexpected = quote(map(str, sides.unexpected))
+        problems.append(f"Unexpected key(s) in state_dict: {unexpected}.")
+    hint = prefix_hint(
+        sides.missing, [n for n in sides.unexpected if isinstance(n, str)]
+    )
     if hint:
         problems.append(hint)
-    ids, own = list(pairs.params), list(pairs.params.values())
-    order = None
-    if not pairs.problems:
-        in_groups = [
-            [pairs.saved_ids[p] for p in group["params"] if p in pairs.saved_ids]
-            for group in groups
-        ]
-        order = same_groups(in_groups, len(saved_groups), pairs.saved_in)
-        if order is None:
-            sides = (saved_groups, pairs.saved_ids, pairs.saved_in)
-            problems.append(groups_differ(groups, names, *sides))
-    if problems or order is None:
-        return Match(ids, own, [], [], named=True)
-    return _match_groups(groups, saved_groups, ids, own, order)
+    return problems
 
 
-def _match_groups(
+def _partial_groups(
     groups: Sequence[dict[str, Any]],
     saved_groups: Sequence[dict[str, Any]],
-    ids: Sequence[Hashable],
-    own: Sequence[Tensor],
-    order: Iterable[int],
-) -> Match:
-    """Match by name, where each group has the options of one saved group.
+    sides: _Sides,
+) -> list[dict[str, Any]]:
+    sources = [
+        dict.fromkeys(sides.saved_in[n] for n in group_names if n in sides.saved_in)
+        for group_names in sides.names
+    ]
+    options = [
+        {k: v for k, v in group.items() if k not in ("params", "param_names")}
+        for group in saved_groups
+    ]
+    return agreed_options(groups, options, sources)
 
-    Args:
-        ids (sequence): saved ids.
-        own (sequence of Tensor): the parameter of each of them.
-        order (iterable of int): the index of the saved group for each group.
-    """
-    copies = copy_options(saved_groups, ids_checked=True)
-    new_groups = [copies[index] for index in order]
-    for new, group in zip(new_groups, groups):
-        new["params"] = group["params"]
-    return Match(ids, own, new_groups, saved_groups, named=True, by_name=True)
+
+def _origins(
+    groups: Sequence[dict[str, Any]],
+    saved_groups: Sequence[dict[str, Any]],
+    sides: _Sides,
+    state: Mapping[Any, Any],
+    own_state: Mapping[Any, Any],
+) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Where the state of each parameter comes from; see ``mixed_options()``."""
+    origins: dict[str, tuple[str, dict[str, Any]]] = {}
+    for group, group_names in zip(groups, sides.names):
+        for name in group_names:
+            if own_state.get(sides.params[name]):
+                origins[name] = ("optimizer", group)
+    for param_id, name in sides.saved_names.items():
+        value = state.get(param_id)
+        if name in sides.params and isinstance(value, Mapping) and value:
+            origins[name] = ("state_dict", saved_groups[sides.saved_in[name]])
+    return origins
+
+
+def _with_saved_ids(
+    new_groups: Sequence[dict[str, Any]], sides: _Sides
+) -> list[dict[str, Any]]:
+    """The new param groups, with saved ids as their ``params``."""
+    ids: dict[str, list[Hashable]] = {}
+    for param_id, name in sides.saved_names.items():
+        ids.setdefault(name, []).append(param_id)
+    return [
+        {**new, "params": [i for name in group_names for i in ids.get(name, ())]}
+        for new, group_names in zip(new_groups, sides.names)
+    ]
+
+
+def _order_warnings(sides: _Sides) -> list[str]:
+    """Warn of names that a release may have written in the wrong order."""
+    position = {name: index for index, name in enumerate(sides.params)}
+    saved = [position[n] for n in sides.saved_in if n in position]
+    if saved == sorted(saved):
+        return []
+    return [
+        "The param_names of the loaded state_dict are in another order than those of the "
+        "optimizer. Its state is loaded by name. Releases before this one write names by "
+        "position: if the run that saved it had itself loaded a state dict in another "
+        "order, its state may be under wrong names."
+    ]

@@ -1,6 +1,6 @@
 """Say in an error or a warning which parameters differ, and in what."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 
@@ -11,7 +11,6 @@ __all__ = [
     "quote",
     "state_error",
     "summary",
-    "unusable_state",
 ]
 
 #: How many names an error lists before it gives only their count.
@@ -42,18 +41,18 @@ def quote(names: Iterable[str], limit: int = MAX_LISTED) -> str:
     return f"{listed} and {more} more" if more > 0 else listed
 
 
-def summary(names: Sequence[str], limit: int = 3) -> str:
+def summary(names: Any, limit: int = 3) -> str:
     """Show a list of names in the space of a line, however many there are.
 
     Args:
-        names (sequence of str): the names.
+        names (sequence of str): the names. Anything else is shown as it is.
         limit (int): how many are shown if there are more.
 
     Returns:
         str: such as ``['a', 'b']`` or ``['a', 'b', 'c', ...] (12 names)``.
     """
-    if len(names) <= limit:
-        return str(list(names))
+    if not isinstance(names, (list, tuple)) or len(names) <= limit:
+        return str(names)
     return f"[{', '.join(map(repr, names[:limit]))}, ...] ({len(names)} names)"
 
 
@@ -87,46 +86,6 @@ def state_error(owner: str, key: Any, error: Exception) -> ValueError:
     return ValueError(load_error(owner, [f"{which} cannot be used ({reason})."]))
 
 
-def unusable_state(
-    cls: type[Any],
-    attributes: Mapping[str, Any],
-    groups: Iterable[dict[str, Any]],
-    state: Mapping[Any, Any],
-) -> str | None:
-    """Find the first parameter whose state an optimizer does not take.
-
-    Args:
-        cls (type): the optimizer's class.
-        attributes (Mapping): the optimizer's attributes. Its state is set, one
-            parameter at a time, on another optimizer with the same ones.
-        groups (iterable of dict): param groups with ``param_names``.
-        state (Mapping): the state of the parameters that have any.
-
-    Returns:
-        str or None: its name; None if no single state is to blame.
-    """
-    probe: Any = object.__new__(cls)
-    probe.__dict__.update(attributes)
-
-    def takes(states: dict[Any, Any], group: dict[str, Any]) -> bool:
-        try:
-            probe.__setstate__({"state": states, "param_groups": [group]})
-        except Exception:
-            return False
-        return True
-
-    for group in groups:
-        for name, param in zip(group["param_names"], group["params"]):
-            if param not in state:
-                continue
-            own = state[param]
-            own = dict(own) if isinstance(own, dict) else own
-            alone = {**group, "params": [param], "param_names": [name]}
-            if not takes({param: own}, alone):
-                return str(name) if takes({}, alone) else None
-    return None
-
-
 def name_suffix(groups: Iterable[dict[str, Any]], params: Sequence[Any]) -> str:
     """What an error about some parameters says of their names at its end.
 
@@ -138,61 +97,66 @@ def name_suffix(groups: Iterable[dict[str, Any]], params: Sequence[Any]) -> str:
         str: such as ``" (parameter 'fc.weight')"``; empty if the groups have no
         names.
     """
+    wanted = {id(param) for param in params}
     names = [
         repr(name)
         for group in groups
         if "param_names" in group
         for name, param in zip(group["param_names"], group["params"])
-        if any(param is p for p in params)
+        if id(param) in wanted
     ]
     if not names:
         return ""
-    return f" (parameter{'s' if len(names) > 1 else ''} {', '.join(names)})"
+    listed = ", ".join(names[:MAX_LISTED])
+    if len(names) > MAX_LISTED:
+        listed += f" and {len(names) - MAX_LISTED} more"
+    return f" (parameter{'s' if len(names) > 1 else ''} {listed})"
 
 
 def prefix_hint(ours: Sequence[str], theirs: Sequence[str]) -> str | None:
-    """Point out a prefix by which the names on both sides differ.
+    """Point out a part by which the names on both sides differ.
 
     Args:
         ours (sequence of str): names that only the optimizer has.
         theirs (sequence of str): names that only the state dict has.
 
     Returns:
-        str or None: a full sentence, or None if no prefix explains the
+        str or None: full sentences, or None if no single part explains the
         difference of at least one name.
     """
-    for longer, shorter, place, other in (
-        (theirs, ours, "state_dict", "optimizer"),
-        (ours, theirs, "optimizer", "state_dict"),
-    ):
-        prefix = _common_prefix(longer, set(shorter))
-        if prefix is not None:
-            return (
-                f'Names in the {place} have the prefix "{prefix}", which names in the '
-                f"{other} do not have."
-            )
-        wrapper = _common_wrapper(longer, set(shorter))
-        if wrapper is not None:
-            return (
-                f'Names in the {place} contain "{wrapper}", which names in the '
-                f"{other} do not contain."
-            )
+    for longer, shorter in ((ours, set(theirs)), (theirs, set(ours))):
+        for name in longer[:MAX_LISTED]:
+            for part, rest in _without_one_part(name):
+                if rest in shorter:
+                    parts = (part, "") if longer is ours else ("", part)
+                    return _part_hint(*parts)
+    wrapped = {_unwrapped(name)[1]: name for name in theirs}
+    for name in ours[:MAX_LISTED]:
+        part, rest = _unwrapped(name)
+        if rest in wrapped:
+            return _part_hint(part, _unwrapped(wrapped[rest])[0])
     return None
 
 
-def _common_prefix(longer: Sequence[str], shorter: set[str]) -> str | None:
-    for name in longer[:MAX_LISTED]:
-        start = name.find(".") + 1
-        while start:
-            if name[start:] in shorter:
-                return name[:start]
-            start = name.find(".", start) + 1
-    return None
+def _without_one_part(name: str) -> Iterator[tuple[str, str]]:
+    """Each part of a name that could be left out, and what is left then."""
+    parts = name.split(".")
+    for start in range(len(parts) - 1):
+        for end in range(start + 1, len(parts)):
+            part = ".".join(parts[start:end]) + "."
+            yield part, ".".join(parts[:start] + parts[end:])
 
 
-def _common_wrapper(longer: Sequence[str], shorter: set[str]) -> str | None:
-    for name in longer[:MAX_LISTED]:
-        for wrapper in WRAPPER_PREFIXES:
-            if wrapper in name and name.replace(wrapper, "") in shorter:
-                return wrapper
-    return None
+def _unwrapped(name: str) -> tuple[str, str]:
+    """The parts of a name that wrappers put there, and what is left without them."""
+    parts = [part for part in name.split(".") if f"{part}." in WRAPPER_PREFIXES]
+    rest = [part for part in name.split(".") if f"{part}." not in WRAPPER_PREFIXES]
+    return "".join(f"{part}." for part in parts), ".".join(rest)
+
+
+def _part_hint(own: str, their: str) -> str:
+    own, their = (f'have "{part}"' if part else "have nothing" for part in (own, their))
+    return (
+        f"Names in the state_dict {their} where names in the optimizer {own}. "
+        "torch.optim.rename_parameters() can rename them."
+    )

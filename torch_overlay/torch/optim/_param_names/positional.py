@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from torch.optim._param_names.keys import indices, param_keys
+from torch.optim._param_names.saving import indices, param_keys
 from torch.optim._param_names.saved import check_form, saved_names
 
 

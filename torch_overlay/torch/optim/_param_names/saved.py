@@ -1,73 +1,85 @@
-"""Read parameter names from a saved state dict."""
+"""Read the form of a saved state dict, and the names in it.
+
+A saved state dict is
+
+* *named* if its groups list names as ``params``: what a named optimizer saves,
+  and what distributed checkpoints hold;
+* *annotated* if they list other ids, with ``param_names`` beside them: what
+  named optimizers saved from release 2.6 on;
+* *indexed* otherwise.
+"""
 
 from collections.abc import Hashable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
-from torch.optim._param_names.plain import IDS
-from torch.optim._param_names.reading import check_names
+from torch.optim._param_names.names import check_names
 
 
-__all__ = ["SavedNames", "check_form", "check_type", "saved_names"]
+__all__ = [
+    "SavedNames",
+    "check_form",
+    "check_type",
+    "missing_groups",
+    "param_names_of",
+    "saved_names",
+]
 
 
 class SavedNames(NamedTuple):
-    """What a saved state dict says of the names of its parameters.
-
-    A saved state dict is *named* if its groups list names as ``params`` (what
-    a named optimizer writes, and what distributed checkpoints hold),
-    *annotated* if they list other ids and have ``param_names`` beside them
-    (what named optimizers wrote from release 2.6 on), else *indexed*.
-    """
+    """What a saved state dict says about the names of its parameters."""
 
     #: The names in each group, one for each of its ids; None if indexed.
     groups: list[list[str]] | None
-    #: Whether the ids themselves are the names.
+    #: Whether the state dict is named, so that the ids themselves are the names.
     named: bool
-    #: Why names that are there cannot be used, as a full sentence.
+    #: Why the names that are there cannot be used, as a full sentence.
     problem: str | None = None
 
 
 def saved_names(groups: Sequence[dict[str, Any]]) -> SavedNames:
-    """Find out whether and how a saved state dict names its parameters.
+    """Find out how a saved state dict names its parameters.
 
     Args:
         groups (sequence of dict): the ``param_groups`` of a state dict.
 
     Returns:
-        SavedNames: the names; with names that cannot be used, those of an
-        indexed state dict, and the reason.
+        SavedNames: the names. If they cannot be used, the state dict counts as
+        indexed, and the result gives the reason.
 
     Raises:
-        ValueError: if some of the ids are strings and others are not, so that
-            it cannot be said whether the strings are names.
+        ValueError: if only some of the ids are str, so that it is unclear
+            whether they are names.
     """
-    kinds = set(map(type, chain.from_iterable(group["params"] for group in groups)))
-    strings = [kind for kind in kinds if issubclass(kind, str)]
-    if strings and len(strings) < len(kinds):
-        num_ids = sum(len(group["params"]) for group in groups)
-        num_str = sum(isinstance(i, str) for group in groups for i in group["params"])
+    ids = list(chain.from_iterable(group["params"] for group in groups))
+    num_str = sum(isinstance(param_id, str) for param_id in ids)
+    if 0 < num_str < len(ids):
         raise ValueError(
             "the param_groups of the state_dict mix parameter names with other ids in "
-            f"'params': {num_str} of {num_ids} are of type str"
+            f"'params': {num_str} of {len(ids)} are of type str"
         )
-    if strings:
+    if num_str:
         return SavedNames([list(group["params"]) for group in groups], named=True)
+    return param_names_of(groups)
+
+
+def param_names_of(groups: Sequence[dict[str, Any]]) -> SavedNames:
+    """As :func:`saved_names`, but from ``param_names`` only, whatever the ids."""
     without = [i for i, group in enumerate(groups) if "param_names" not in group]
     if len(without) == len(groups):
         return SavedNames(None, named=False)
     if without:
         return _unusable(f"param group {without[0]} of the state_dict has none")
     names = []
-    first_id: dict[str, Hashable] = {}
+    id_of: dict[str, Hashable] = {}
     for index, group in enumerate(groups):
         try:
             names.append(check_names(group["param_names"], len(group["params"])))
         except (TypeError, ValueError) as error:
             return _unusable(f"in param group {index} of the state_dict, {error}")
         for name, param_id in zip(names[-1], group["params"]):
-            if first_id.setdefault(name, param_id) != param_id:
+            if id_of.setdefault(name, param_id) != param_id:
                 return _unusable(
                     f'the name "{name}" stands for more than one parameter of the '
                     "state_dict"
@@ -76,10 +88,10 @@ def saved_names(groups: Sequence[dict[str, Any]]) -> SavedNames:
 
 
 def check_type(state_dict: Any) -> None:
-    """Check that what is to be loaded is a state dict at all.
+    """Check that what is to be loaded is a mapping.
 
     Raises:
-        TypeError: if it is no mapping.
+        TypeError: if it is not.
     """
     if not isinstance(state_dict, Mapping):
         raise TypeError(
@@ -87,8 +99,26 @@ def check_type(state_dict: Any) -> None:
         )
 
 
+def missing_groups(state_dict: Mapping[Any, Any]) -> KeyError:
+    """The error for a state dict without ``param_groups`` and ``state``.
+
+    Args:
+        state_dict (Mapping): what was to be loaded. Often it is a whole
+            checkpoint with the optimizer's state dict as one of its entries.
+    """
+    message = "the state_dict has no 'param_groups'"
+    for key, value in state_dict.items():
+        if isinstance(value, Mapping) and "param_groups" in value:
+            message += (
+                f", but its entry {key!r} has. Please load that part of the "
+                f"checkpoint: state_dict[{key!r}]"
+            )
+            break
+    return KeyError(message)
+
+
 def check_form(groups: Any, state: Any) -> None:
-    """Check that what was loaded has the form of a state dict.
+    """Check the form of a state dict.
 
     Args:
         groups: what stands under ``param_groups``.
@@ -98,7 +128,7 @@ def check_form(groups: Any, state: Any) -> None:
         TypeError: if something is not of the type that a state dict has there.
         KeyError: if a group has no ``params``.
     """
-    if type(state) is not dict and not isinstance(state, Mapping):
+    if not isinstance(state, Mapping):
         raise TypeError(
             f"'state' of the state_dict should be a dict, but is {torch.typename(state)}"
         )
@@ -118,8 +148,8 @@ def check_form(groups: Any, state: Any) -> None:
                 f"'params' of {where} should be a list of ids, but is "
                 + torch.typename(group["params"])
             )
-        for kind in set(map(type, group["params"])) - IDS:
-            # Tensors are hashable, but cannot be told from each other by comparison.
+        for kind in set(map(type, group["params"])):
+            # Tensors are hashable, but equal only themselves.
             if not issubclass(kind, Hashable) or issubclass(kind, torch.Tensor):
                 raise TypeError(
                     f"'params' of {where} should be a list of ids, but one of them is "

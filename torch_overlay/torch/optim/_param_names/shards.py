@@ -10,10 +10,11 @@ from itertools import chain
 from typing import Any
 
 from torch import Tensor
-from torch.optim._param_names.keys import is_named, param_keys
+from torch.optim._param_names.names import is_named
+from torch.optim._param_names.saving import param_keys
 from torch.optim._param_names.matching import Match
 from torch.optim._param_names.messages import load_error
-from torch.optim._param_names.shapes import unfit_state
+from torch.optim._param_names.entries import incomplete_state, misshapen_state
 
 
 __all__ = [
@@ -141,7 +142,6 @@ def check_shards(
     match: Match,
     shards: Sequence[Sequence[dict[str, Any]]],
     *,
-    param_shaped: Collection[str],
     spans_params: bool,
     owner: str,
 ) -> None:
@@ -154,8 +154,6 @@ def check_shards(
         state (Mapping): ``state`` of the state dict.
         match (Match): which saved id stands for which parameter.
         shards (sequence of sequences of dict): the param groups of each rank.
-        param_shaped (collection of str): the entries of a parameter's state
-            that have the parameter's shape.
         spans_params (bool): whether the state of all parameters of a shard
             stands under the first of them.
         owner (str): the name of the optimizer's class, for errors.
@@ -163,7 +161,10 @@ def check_shards(
     Raises:
         ValueError: if they cannot.
     """
-    problems = unfit_state(groups, match.params, state, param_shaped)
+    problems = misshapen_state(groups, match.params, state, match.entries)
+    if not problems:
+        saved = {param: state[i] for i, param in match.params.items() if i in state}
+        problems = incomplete_state(match.groups, saved, match.entries)
     if spans_params:
         # The partition follows from the order of the parameters and from the number
         # of ranks, which is the number of parameters with state.

@@ -7,9 +7,10 @@ that a model's parameters had before it was wrapped.
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from torch.optim._param_names.keys import group_names, indices, params_by_name
 from torch.optim._param_names.messages import quote
+from torch.optim._param_names.names import names_of, params_by_name
 from torch.optim._param_names.saved import saved_names
+from torch.optim._param_names.saving import indices
 
 
 __all__ = ["align_names", "name_indices", "state_keys", "to_indices", "to_own_names"]
@@ -35,10 +36,10 @@ def to_indices(
 
     Raises:
         ValueError: if the state dict has ``param_names`` of which some are the
-            optimizer's and others are not; or as ``group_names`` does.
-        TypeError: as ``group_names`` does.
+            optimizer's and others are not; or as ``names_of`` does.
+        TypeError: as ``names_of`` does.
     """
-    names = group_names(groups)
+    names = names_of(groups)
     if names is None:
         return state_dict
     by_name = params_by_name(groups, names)
@@ -100,7 +101,7 @@ def name_indices(
             is named.
         groups (sequence of dict): the optimizer's param groups.
     """
-    names = group_names(groups)
+    names = names_of(groups)
     if names is not None:
         flat = [name for own in names for name in own]
         for group in saved_groups:

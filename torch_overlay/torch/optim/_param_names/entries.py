@@ -1,0 +1,203 @@
+"""What the state of a parameter consists of, and whether saved state is like it."""
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.parameter import is_lazy
+from torch.optim._param_names.saving import param_keys
+
+
+__all__ = ["StateEntries", "entries_of", "incomplete_state", "misshapen_state"]
+
+#: How many parameters with unusable state an error describes.
+MAX_DESCRIBED = 10
+
+#: A subclass that overrides one of them may keep other state.
+_METHODS_OF_STATE = ("step", "_init_group", "state_dict", "load_state_dict")
+
+#: Decide on which device "step" is.
+_OPTIONS_OF_STEP = ("capturable", "fused")
+
+
+@dataclass(frozen=True)
+class StateEntries:
+    """The entries of the state that an optimizer keeps for each parameter."""
+
+    #: Those that have the shape of the parameter.
+    param_shaped: tuple[str, ...] = ()
+    #: Others that are always there.
+    others: tuple[str, ...] = ()
+    #: Of those in ``param_shaped``, the ones that are not always there, each with
+    #: the option that a step needs them for, if there is one.
+    optional: Mapping[str, str | None] = field(default_factory=dict)
+
+    @property
+    def deciding_options(self) -> list[str]:
+        """The options that decide which state there is."""
+        options = [option for option in self.optional.values() if option is not None]
+        return [*options, *(_OPTIONS_OF_STEP if "step" in self.others else ())]
+
+    def needed(self, group: Mapping[str, Any]) -> dict[str, str | None]:
+        """The entries that a step needs, each with the option that it is for.
+
+        Args:
+            group (Mapping): a param group.
+        """
+        needed = dict.fromkeys(
+            key
+            for key in (*self.others, *self.param_shaped)
+            if key not in self.optional
+        )
+        for key, option in self.optional.items():
+            if option is not None and group.get(option):
+                needed[key] = option
+        return needed
+
+    def describe(self, value: Any) -> bool:
+        """Whether something looks like the state of a parameter."""
+        return isinstance(value, Mapping) and any(
+            key in value for key in (*self.param_shaped, *self.others)
+        )
+
+
+def entries_of(cls: type[Any]) -> StateEntries:
+    """The entries that an optimizer's class has declared.
+
+    Args:
+        cls (type): the class. It inherits what a base class has declared as
+            ``_state_entries``, unless it overrides what makes, saves or loads
+            state.
+
+    Returns:
+        StateEntries: the entries; those of no state at all if they are unknown.
+    """
+    for declaring in cls.__mro__:
+        if "_state_entries" in vars(declaring):
+            inherited = all(
+                _original(cls, name) is _original(declaring, name)
+                for name in _METHODS_OF_STATE
+            )
+            return declaring._state_entries if inherited else StateEntries()
+    return StateEntries()
+
+
+def _original(cls: type[Any], name: str) -> Any:
+    # Without the profiler's wrapper, which each class gets when it is first used.
+    return inspect.unwrap(getattr(cls, name, None))  # type: ignore[arg-type]
+
+
+def misshapen_state(
+    groups: Sequence[dict[str, Any]],
+    params: Mapping[Any, Tensor],
+    saved_state: Mapping[Any, Any],
+    entries: StateEntries,
+) -> list[str]:
+    """Say which saved state does not have the shape of its parameter.
+
+    Args:
+        groups (sequence of dict): the optimizer's param groups, with names.
+        params (Mapping): the parameter of each saved id. One that is not yet
+            initialized has no shape to compare with.
+        saved_state (Mapping): ``state`` of the state dict.
+        entries (StateEntries): what is compared.
+
+    Returns:
+        list of str: a full sentence each; empty if there is none.
+    """
+    if not entries.param_shaped:
+        return []
+    misshapen = [
+        (param_id, params[param_id])
+        for param_id, state in saved_state.items()
+        if param_id in params and not _fits(state, params[param_id], entries)
+    ]
+    if not misshapen:
+        return []
+    names = param_keys(groups)
+    problems = [
+        f'The state of "{names[id(param)]}" {reason}.'
+        for param_id, param in misshapen[:MAX_DESCRIBED]
+        for reason in _reasons(saved_state[param_id], param, entries)
+    ]
+    if len(misshapen) > MAX_DESCRIBED:
+        problems.append(
+            f"The state of {len(misshapen) - MAX_DESCRIBED} more parameters does not fit."
+        )
+    problems.append(
+        "If a parameter has another size on purpose, delete its saved state to start it "
+        f"anew (del state_dict['state'][{misshapen[0][0]!r}]), or pad the tensors to its "
+        "shape."
+    )
+    return problems
+
+
+def _fits(state: Any, param: Tensor, entries: StateEntries) -> bool:
+    if type(state) is not dict and not isinstance(state, Mapping):
+        return False
+    if is_lazy(param):
+        return True
+    shape, get = param.shape, state.get
+    for key in entries.param_shaped:
+        value = get(key)
+        if value is not None and (
+            not isinstance(value, Tensor) or value.shape != shape
+        ):
+            return False
+    return True
+
+
+def _reasons(state: Any, param: Tensor, entries: StateEntries) -> Iterator[str]:
+    if not isinstance(state, Mapping):
+        yield f"should be a dict, but is {torch.typename(state)}"
+        return
+    for key in entries.param_shaped:
+        value = state.get(key)
+        if isinstance(value, Tensor):
+            if value.shape != param.shape:
+                yield (
+                    f'has a size mismatch: "{key}" has shape {tuple(value.shape)} '
+                    "in the state_dict, but the parameter has shape "
+                    f"{tuple(param.shape)}"
+                )
+        elif value is not None:
+            kind = torch.typename(value)
+            yield f'should have a Tensor as "{key}", but has {kind}'
+
+
+def incomplete_state(
+    groups: Sequence[dict[str, Any]],
+    state: Mapping[Any, Any],
+    entries: StateEntries,
+) -> list[str]:
+    """Say which parameters would have state that a step cannot use.
+
+    Args:
+        groups (sequence of dict): the param groups after a load, with names.
+        state (Mapping): the state of each parameter after it.
+        entries (StateEntries): what a step needs.
+
+    Returns:
+        list of str: a full sentence for each parameter, the first of them if
+        there are many.
+    """
+    if entries == StateEntries():
+        return []
+    problems: list[str] = []
+    for group in groups:
+        needed = entries.needed(group)
+        for name, param in zip(group["param_names"], group["params"]):
+            found = state.get(param)
+            if not found or found.keys() >= needed.keys():
+                continue
+            if len(problems) == MAX_DESCRIBED:
+                return [*problems, "And so on."]
+            for key, option in needed.items():
+                if key not in found:
+                    why = f", which {option}={group[option]!r} needs" if option else ""
+                    problems.append(f'The state of "{name}" has no "{key}"{why}.')
+                    break
+    return problems

@@ -1,0 +1,184 @@
+"""The names of the parameters in an optimizer's param groups."""
+
+import reprlib
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim._param_names.messages import quote
+
+
+__all__ = [
+    "check_names",
+    "check_other_keys",
+    "check_unique",
+    "is_named",
+    "named_params",
+    "names_of",
+    "not_a_str",
+    "params_by_name",
+]
+
+
+def is_named(groups: Sequence[dict[str, Any]]) -> bool:
+    """Whether every one of the param groups of an optimizer has names."""
+    return bool(groups) and all("param_names" in group for group in groups)
+
+
+def names_of(groups: Sequence[dict[str, Any]]) -> list[list[str]] | None:
+    """The names of the parameters of each param group.
+
+    Args:
+        groups (sequence of dict): param groups, perhaps edited by hand.
+
+    Returns:
+        list of lists of str, or None: the names, group by group; None if the
+        groups are not named.
+
+    Raises:
+        ValueError: if a group does not have one name for each parameter, or if
+            two parameters share a name.
+        TypeError: if a name is not a str.
+    """
+    if not is_named(groups):
+        return None
+    names = []
+    for index, group in enumerate(groups):
+        try:
+            names.append(check_names(group["param_names"], len(group["params"])))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"in param group {index}: {error}") from None
+    check_unique(groups, names)
+    return names
+
+
+def check_names(names: Any, num_params: int) -> list[str]:
+    """Check the ``param_names`` of one group.
+
+    Args:
+        names: what stands under ``param_names``.
+        num_params (int): the number of parameters in the group.
+
+    Returns:
+        list of str: the names, in a new list.
+
+    Raises:
+        TypeError: if ``names`` is not a list of str.
+        ValueError: if there is not one name for each parameter.
+    """
+    if isinstance(names, (str, Mapping, Set)) or not isinstance(names, Iterable):
+        raise TypeError(
+            "param_names should be a list with a str for each parameter, but got "
+            + torch.typename(names)
+        )
+    checked = list(names)
+    for name in checked:
+        if not isinstance(name, str):
+            raise not_a_str(name)
+    if len(checked) != num_params:
+        raise ValueError(
+            "param_names should have a name for each parameter of the group, but got "
+            f"{len(checked)} names for {num_params} parameters"
+        )
+    return checked
+
+
+def not_a_str(name: Any) -> TypeError:
+    """The error for a parameter name that is not a str."""
+    shown = "" if isinstance(name, Tensor) else f"{reprlib.repr(name)} of type "
+    return TypeError(
+        "parameter names should be of type str, but one of them is "
+        f"{shown}{torch.typename(name)}"
+    )
+
+
+def check_unique(
+    groups: Sequence[dict[str, Any]],
+    names: Sequence[Sequence[str]],
+    taken: Collection[str] = (),
+) -> None:
+    """Check that no two parameters share a name.
+
+    Args:
+        groups (sequence of dict): param groups.
+        names (sequence of sequences of str): the names in each of them.
+        taken (collection of str): names of other parameters.
+
+    Raises:
+        ValueError: naming those that are shared.
+    """
+    unique = set().union(*names)
+    if len(unique) == sum(map(len, names)) and unique.isdisjoint(taken):
+        return
+    by_name = params_by_name(groups, names)
+    shared = {
+        name: None
+        for group, group_names in zip(groups, names)
+        for name, param in zip(group_names, group["params"])
+        if name in taken or by_name[name] is not param
+    }
+    if shared:
+        raise ValueError(
+            "parameter names should be unique, but more than one parameter of the "
+            f"optimizer is named {quote(shared)}. Please give them distinct names, for "
+            "example with a prefix for each model: "
+            "[(f'model1.{name}', p) for name, p in model1.named_parameters()]"
+        )
+
+
+def check_other_keys(others: Iterable[Any], names: Collection[Any]) -> None:
+    """Check that keys of state that are no parameters do not equal a name.
+
+    Raises:
+        ValueError: naming the keys that do.
+    """
+    taken = [key for key in others if isinstance(key, str) and key in names]
+    if taken:
+        raise ValueError(
+            f"the optimizer's state has an entry under {quote(taken)}, which is also "
+            "the name of a parameter, so that one would overwrite the other. Please "
+            "rename the entry or the parameter"
+        )
+
+
+def params_by_name(
+    groups: Sequence[dict[str, Any]], names: Sequence[Sequence[str]]
+) -> dict[str, Tensor]:
+    """The parameter of each name.
+
+    Args:
+        groups (sequence of dict): param groups.
+        names (sequence of sequences of str): the names in each of them.
+    """
+    by_name: dict[str, Tensor] = {}
+    for group, group_names in zip(groups, names):
+        by_name.update(zip(group_names, group["params"]))
+    return by_name
+
+
+def named_params(groups: Sequence[dict[str, Any]]) -> list[tuple[str, Tensor]]:
+    """The parameters of a named optimizer, each with its name.
+
+    Args:
+        groups (sequence of dict): param groups.
+
+    Returns:
+        list of (str, Tensor): one pair for each entry of each group's
+        ``params``, in order.
+
+    Raises:
+        ValueError: if the optimizer is not named; or as :func:`names_of`.
+        TypeError: as :func:`names_of`.
+    """
+    names = names_of(groups)
+    if names is None:
+        raise ValueError(
+            "the optimizer has no parameter names. Please construct it from "
+            "model.named_parameters()"
+        )
+    return [
+        pair
+        for group, group_names in zip(groups, names)
+        for pair in zip(group_names, group["params"])
+    ]
