@@ -303,7 +303,13 @@ def run(
 
 def comparable(found: dict[str, Any]) -> dict[str, Any]:
     """What must be the same with and without names."""
-    return {key: value for key, value in found.items() if key != "names"}
+    saved = {k: v for k, v in found["saved"].items() if not k.endswith(".param_names")}
+    if "param_groups" in saved:
+        saved["param_groups"] = [
+            {key: value for key, value in group.items() if key != "param_names"}
+            for group in saved["param_groups"]
+        ]
+    return {**{k: v for k, v in found.items() if k != "names"}, "saved": saved}
 
 
 #: Ends the name of a case that loads in another order.

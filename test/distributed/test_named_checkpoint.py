@@ -107,7 +107,7 @@ class TestNamedDCP(TestCase):
         ],
     )
     def test_prefixes(self, wrapper, prefix):
-        # What is saved has none, as the comparison with no names shows.
+        # FQNs have none, as the comparison with no names shows.
         (_, (groups,)) = self.found[0][f"two groups, {wrapper}, plain"]["names"]
         names = [name for names in groups for name in names]
         self.assertTrue(any(name.startswith(prefix) for name in names), names)

@@ -451,14 +451,43 @@ class TestNamedFSDP(FSDPTestCase):
             resumed.load_state_dict(load(resumed))
             self.assert_same_state(full(other, resumed), expected)
         self.assertEqual(on_first == {}, self.rank != 0)
-        # Without the optimizer: positions in model.parameters()
-        pairs = list(other.named_parameters())
-        single = copy.deepcopy(expected)
-        both = [n for g in single["param_groups"] for n in g["params"]]
-        single["param_groups"] = [{**single["param_groups"][0], "params": both}]
-        plain = adam(pairs)
-        plain.load_state_dict(FSDP.shard_full_optim_state_dict(single, other))
-        self.assert_same_state(full(other, plain), single)
+
+    @parametrize("scatter", [True, False])
+    @parametrize("named_by", ["model", "optimizer"])
+    @parametrize("use_orig_params", [True, False])
+    def test_older_functions_without_the_optimizer(
+        self, use_orig_params: bool, named_by: str, scatter: bool
+    ):
+        warnings.simplefilter("ignore", FutureWarning)
+        model, _ = self.run_trained(use_orig_params)
+        # One group of all parameters, in another order than model.parameters()
+        pairs = list(model.named_parameters())[::-1]
+        optimizer = adam(pairs)
+        train(model, optimizer, 2)
+        saved = full(model, optimizer)
+        (group,) = saved["param_groups"]
+        if named_by == "optimizer":  # as releases without names in state do
+            group["param_names"] = [name for name, _ in pairs]
+        if scatter:
+            given = saved if self.rank == 0 else None
+            result = FSDP.scatter_full_optim_state_dict(given, model)
+        else:
+            result = FSDP.shard_full_optim_state_dict(saved, model)
+        (group,) = result["param_groups"]
+        self.assertEqual(group["params"], list(range(len(pairs))))
+        if named_by == "optimizer":
+            names = [name for name, _ in pairs[::-1]]
+            self.assertEqual(group["param_names"], names)
+        elif use_orig_params:
+            self.assertEqual(group["param_names"], FQNS)
+        else:  # The first one in each flat parameter
+            names = ["first.weight", "inner.0.weight", "outer.weight"]
+            self.assertEqual(group["param_names"], names)
+        # Positions in model.parameters()
+        plain = adam(list(model.parameters()))
+        plain.load_state_dict(result)
+        self.assertEqual(names_of(plain), [group["param_names"]])
+        self.assert_same_state(full(model, plain), saved)
 
     def test_rekey(self):
         ids, fqns = OptimStateKeyType.PARAM_ID, OptimStateKeyType.PARAM_NAME

@@ -82,6 +82,15 @@ def single_process() -> Iterator[None]:
         yield
 
 
+def pop_names(saved: dict) -> dict[str, list[str]] | list[list[str]]:
+    """Take ``param_names`` out of what ``get_optimizer_state_dict`` returned."""
+    if "param_groups" in saved:
+        return [group.pop("param_names") for group in saved["param_groups"]]
+    prefix, suffix = "param_groups.", ".param_names"
+    keys = [key for key in saved if key.endswith(suffix)]
+    return {k.removeprefix(prefix).removesuffix(suffix): saved.pop(k) for k in keys}
+
+
 class TestNamedDCP(OptimTestCase):
     @parametrize("options", OPTIONS)
     @parametrize("source_named", [True, False])
@@ -108,6 +117,7 @@ class TestNamedDCP(OptimTestCase):
 
     @parametrize("options", OPTIONS)
     def test_names_make_no_difference(self, options):
+        flattened = "flatten_optimizer_state_dict" in options
         checkpoints = []
         for named in (False, True):
             model = make_model()
@@ -118,7 +128,40 @@ class TestNamedDCP(OptimTestCase):
                     model, optimizer, options=StateDictOptions(**options)
                 )
             )
-        self.assert_same(*checkpoints)
+        unnamed, named = checkpoints
+        if flattened:
+            expected = {
+                "0.weight": ["0.weight", "0.bias"],
+                "0.bias": ["0.bias"],
+                "2.weight": ["2.weight", "2.bias"],
+                "2.bias": ["2.bias"],
+            }
+        else:
+            expected = [["0.weight", "0.bias"], ["2.weight", "2.bias"]]
+        self.assertEqual(pop_names(named), expected)
+        self.assert_same(unnamed, named)
+
+    @parametrize("flattened", [True, False])
+    @parametrize("names", ["no_names", "names"])
+    def test_only_names_may_be_missing_in_a_file(self, names, flattened):
+        # A template of an optimizer with names has an entry for them.
+        options = StateDictOptions(flatten_optimizer_state_dict=flattened)
+        model = make_model()
+        optimizer = make_optimizer(model, named=names == "names", lr=0.1)
+        train(model, optimizer, 2)
+        saved = get_optimizer_state_dict(model, optimizer, options=options)
+        resumed = make_optimizer(model, named=True, lr=0.9)
+        template = get_optimizer_state_dict(model, resumed, options=options)
+        with tempfile.TemporaryDirectory() as folder, single_process():
+            dcp.save(saved, checkpoint_id=folder)
+            dcp.load(template, checkpoint_id=folder)
+            for missing in ("other", "param_names", "other.param_names"):
+                with self.assertRaisesRegex(
+                    dcp.CheckpointException, f"Missing key .*: {missing}"
+                ):
+                    dcp.load({missing: torch.ones(1)}, checkpoint_id=folder)
+        set_optimizer_state_dict(model, resumed, template, options=options)
+        self.assertEqual(resumed.param_groups[0]["lr"], 0.1)
 
     def test_names_with_a_wrapper_prefix(self):
         # As of an optimizer that was built from the parameters of the wrapped model.
@@ -173,10 +216,11 @@ class TestNamedDCP(OptimTestCase):
                 optimizer,
                 options=StateDictOptions(flatten_optimizer_state_dict=True),
             )
-            sizes.append(
-                sum(len(v) if isinstance(v, list) else 1 for v in saved.values())
-            )
-        self.assertEqual(sizes[1], 10 * sizes[0])
+            values = [v if isinstance(v, list) else [v] for v in saved.values()]
+            sizes.append(sum(map(len, values)))
+            # A list of all names, and one name for each parameter but the first
+            self.assertEqual(sum(len(v) for v in values if "p0" in v), number)
+        self.assertEqual(sizes[1], 10 * sizes[0] + 9)
 
     @parametrize("named", [True, False])
     @parametrize("options", OPTIONS)
@@ -260,6 +304,7 @@ class TestNamedDCP(OptimTestCase):
                         model, optimizer, submodules={model[2]}, options=options
                     )
                 )
+        pop_names(found[1])
         self.assert_same(*found)
 
     @parametrize("named", [True, False])

@@ -19,8 +19,8 @@ and their state pass through them:
   :mod:`~torch.optim._param_names.renaming`.
 
 They share :mod:`~torch.optim._param_names.names` and
-:mod:`~torch.optim._param_names.messages`. The other modules are for parts of
-PyTorch that build on optimizers.
+:mod:`~torch.optim._param_names.messages`. What parts of PyTorch need that build
+on optimizers is in :mod:`~torch.optim._param_names.consumers`.
 
 All functions work on lists and dicts and do not keep or change an optimizer.
 :class:`torch.optim.Optimizer`, and the optimizers of
@@ -37,7 +37,6 @@ from torch.optim._param_names.constructing import (
     read_params,
 )
 from torch.optim._param_names.entries import entries_of, StateEntries
-from torch.optim._param_names.flat import align_flat_state
 from torch.optim._param_names.loading import (
     build_state,
     incompatible_keys,
@@ -48,26 +47,34 @@ from torch.optim._param_names.matching import Match, match_state_dict
 from torch.optim._param_names.messages import name_suffix, summary
 from torch.optim._param_names.names import is_named, named_params
 from torch.optim._param_names.options import check_options
-from torch.optim._param_names.positional import (
-    with_indices,
-    without_names,
-    without_own_names,
-)
 from torch.optim._param_names.renaming import rename_parameters
 from torch.optim._param_names.saved import check_type
 from torch.optim._param_names.saving import pack, pack_state, param_keys
-from torch.optim._param_names.shards import (
-    check_shards,
-    in_order,
-    local_state,
-    local_state_dict,
-    name_shard,
-    other_state,
-)
-from torch.optim._param_names.translation import (
-    align_names,
-    name_indices,
-    state_keys,
-    to_indices,
-    to_own_names,
-)
+
+
+__all__ = [
+    "GroupChecker",
+    "Match",
+    "StateEntries",
+    "build_state",
+    "check_options",
+    "check_type",
+    "entries_of",
+    "incompatible_keys",
+    "is_mapping",
+    "is_named",
+    "keep_names",
+    "match_state_dict",
+    "name_suffix",
+    "named_params",
+    "pack",
+    "pack_state",
+    "pairs_from_mapping",
+    "param_keys",
+    "params_of_group",
+    "read_group",
+    "read_params",
+    "rename_parameters",
+    "summary",
+    "undone_on_error",
+]

@@ -152,7 +152,7 @@ class GroupChecker:
                 f"param group {'without' if names is None else 'with'} names to the "
                 "optimizer"
             )
-        if not self._params.isdisjoint(map(id, params)):
+        if self._params and not self._params.isdisjoint(map(id, params)):
             shared = [
                 name
                 for name, param in zip(names or (), params)
@@ -165,15 +165,15 @@ class GroupChecker:
         if names is not None:
             check_unique([group], [names], self._names)
 
-    def name_empty_groups(self) -> None:
+    def name_empty_groups(self, added: dict[str, Any]) -> None:
         """Give groups without parameters an empty list of names, if others are named.
 
-        To be called after a group was added.
+        Args:
+            added (dict): the group that was added last.
         """
-        self._read_groups()
-        if self._named:
-            for group in self._empty_groups:
-                group["param_names"] = []
+        if self._named or "param_names" in added:
+            for group in (*self._empty_groups, added):
+                group.setdefault("param_names", [])
             self._empty_groups.clear()
 
     def _read_groups(self) -> None:

@@ -11,7 +11,13 @@ from torch.nn.parameter import is_lazy
 from torch.optim._param_names.saving import param_keys
 
 
-__all__ = ["StateEntries", "entries_of", "incomplete_state", "misshapen_state"]
+__all__ = [
+    "StateEntries",
+    "entries_of",
+    "has_shape_of",
+    "incomplete_state",
+    "misshapen_state",
+]
 
 #: How many parameters with unusable state an error describes.
 MAX_DESCRIBED = 10
@@ -113,7 +119,7 @@ def misshapen_state(
     misshapen = [
         (param_id, params[param_id])
         for param_id, state in saved_state.items()
-        if param_id in params and not _fits(state, params[param_id], entries)
+        if param_id in params and not has_shape_of(params[param_id], state, entries)
     ]
     if not misshapen:
         return []
@@ -135,7 +141,10 @@ def misshapen_state(
     return problems
 
 
-def _fits(state: Any, param: Tensor, entries: StateEntries) -> bool:
+def has_shape_of(param: Tensor, state: Any, entries: StateEntries) -> bool:
+    """Whether the saved state of a parameter has the parameter's shape."""
+    if not entries.param_shaped:
+        return True
     if type(state) is not dict and not isinstance(state, Mapping):
         return False
     if is_lazy(param):

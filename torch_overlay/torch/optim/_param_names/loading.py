@@ -9,7 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.modules.module import _IncompatibleKeys
-from torch.optim._param_names.entries import incomplete_state, misshapen_state
+from torch.optim._param_names.entries import (
+    has_shape_of,
+    incomplete_state,
+    misshapen_state,
+    StateEntries,
+)
 from torch.optim._param_names.matching import Match
 from torch.optim._param_names.messages import load_error, state_error
 from torch.optim._param_names.names import is_named, names_of, params_by_name
@@ -57,9 +62,6 @@ def build_state(
             be cast, or lacks what a step needs.
         Exception: what ``cast`` raises, if the optimizer is not named.
     """
-    problems = misshapen_state(match.groups, match.params, saved_state, match.entries)
-    if problems:
-        raise ValueError(load_error(owner, problems))
     state: defaultdict[Any, Any] = defaultdict(dict)
     skip_cast = skip_cast and not any(map(_may_cast_step, match.sources))
     group_of: dict[Any, dict[str, Any]] = {}
@@ -71,9 +73,14 @@ def build_state(
                 copied = match.named and type(value) is dict
                 state[key] = dict(value) if copied else value
             continue
-        if skip_cast and _needs_no_cast(value, param):
+        if skip_cast and _needs_no_cast(value, param, match.entries):
             state[param] = value.copy()
             continue
+        if not has_shape_of(param, value, match.entries):
+            problems = misshapen_state(
+                match.groups, match.params, saved_state, match.entries
+            )
+            raise ValueError(load_error(owner, problems))
         if not group_of:
             for group in reversed(match.sources):
                 group_of.update(dict.fromkeys(group["params"], group))
@@ -103,17 +110,20 @@ def _may_cast_step(group: Any) -> bool:
     return any(option is not None and option is not False for option in options)
 
 
-def _needs_no_cast(state: Any, param: Tensor) -> bool:
-    """Whether each value has the dtype and the device of the parameter already."""
+def _needs_no_cast(state: Any, param: Tensor, entries: StateEntries) -> bool:
+    """Whether each value has the dtype, device and shape that it should have."""
     if type(state) is not dict or type(param) not in _TENSORS:
         return False
-    dtype, device = param.dtype, param.device
+    dtype, device, shape = param.dtype, param.device, param.shape
     for key, value in state.items():
-        if type(value) in _TENSORS:
+        kind = type(value)
+        if kind in _TENSORS:
+            if key in entries.param_shaped and value.shape != shape:
+                return False
             # "step" stays as it is unless an option of its group says otherwise.
             if key != "step" and (value.dtype != dtype or value.device != device):
                 return False
-        elif type(value) not in _SCALARS:
+        elif kind not in _SCALARS or key in entries.param_shaped:
             return False
     return True
 

@@ -341,8 +341,11 @@ def _compare(
     saved_in: dict[str, int] = {}
     for index, group_names in enumerate(theirs):
         saved_in.update(dict.fromkeys(group_names, index))
-    missing = [name for name in params if name not in saved_in]
-    unexpected: list[Any] = [name for name in saved_in if name not in params]
+    missing: list[str] = []
+    unexpected: list[Any] = []
+    if saved_in.keys() != params.keys():
+        missing = [name for name in params if name not in saved_in]
+        unexpected = [name for name in saved_in if name not in params]
     ignored = (
         {i for i, n in saved_by_id.items() if n not in params} if unexpected else set()
     )

@@ -13,7 +13,7 @@ from torch.optim._param_names.saved import (
 )
 
 
-__all__ = ["rename_parameters"]
+__all__ = ["rename_parameters", "with_ids"]
 
 
 def rename_parameters(
@@ -84,20 +84,39 @@ def rename_parameters(
     # The keys of the state of a parameter, as saved and anew.
     keys: dict[Any, Any] = {} if annotated else new_names
     check_other_keys([key for key in state if key not in keys], old_names)
-    new_groups = []
-    for group in groups:
-        new_group = dict(group)
-        new_group["params"] = [keys.get(i, i) for i in group["params"]]
+    renamed = with_ids(state_dict, keys)
+    for group in renamed["param_groups"]:
         if saved.groups is None:
-            new_group["param_names"] = list(new_group["params"])
+            group["param_names"] = list(group["params"])
         elif "param_names" in group:
             # In a named state dict these may be other names of the same parameters.
-            new_group["param_names"] = [
+            group["param_names"] = [
                 new_names.get(name, name) for name in group["param_names"]
             ]
-        new_groups.append(new_group)
-    new_state = {keys.get(key, key): value for key, value in state.items()}
-    return {**state_dict, "state": new_state, "param_groups": new_groups}
+    return renamed
+
+
+def with_ids(state_dict: Mapping[str, Any], ids: Mapping[Any, Any]) -> dict[str, Any]:
+    """Replace the ids in a state dict.
+
+    Args:
+        state_dict (Mapping): a state dict, perhaps without ``param_groups``. It
+            is not changed.
+        ids (Mapping): the new one of each id. Others stay as they are.
+
+    Returns:
+        dict: a new state dict. Its groups are new, other values are not copied.
+    """
+    replaced = {
+        **state_dict,
+        "state": {ids.get(key, key): v for key, v in state_dict["state"].items()},
+    }
+    if "param_groups" in state_dict:
+        replaced["param_groups"] = [
+            {**group, "params": [ids.get(i, i) for i in group["params"]]}
+            for group in state_dict["param_groups"]
+        ]
+    return replaced
 
 
 def _renamed(names: Iterable[Sequence[str]], rename: Any) -> dict[str, Any]:

@@ -28,7 +28,12 @@ def param_keys(groups: Sequence[dict[str, Any]]) -> dict[int, str] | dict[int, i
         ValueError, TypeError: as
             :func:`~torch.optim._param_names.names.names_of`.
     """
-    names = names_of(groups)
+    return _keys(groups, names_of(groups))
+
+
+def _keys(
+    groups: Sequence[dict[str, Any]], names: list[list[str]] | None
+) -> dict[int, str] | dict[int, int]:
     if names is None:
         return indices([map(id, group["params"]) for group in groups])
     keys: dict[int, str] = {}
@@ -81,12 +86,17 @@ def pack(
         ValueError, TypeError: as :func:`param_keys` and :func:`pack_state`.
         KeyError: as :func:`pack_state`.
     """
-    keys = param_keys(groups)
+    names = names_of(groups)
+    keys = _keys(groups, names)
+    one_name_each = names is not None and len(keys) == sum(map(len, names))
     packed_groups = []
-    for group in groups:
+    for index, group in enumerate(groups):
         packed = dict(group)
         del packed["params"]
-        packed["params"] = [keys[id(param)] for param in group["params"]]
+        if one_name_each:
+            packed["params"] = names[index]
+        else:
+            packed["params"] = [keys[id(param)] for param in group["params"]]
         packed_groups.append(packed)
     return pack_state(state, keys), packed_groups
 

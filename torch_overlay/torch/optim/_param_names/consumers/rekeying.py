@@ -1,7 +1,8 @@
-"""Translate between a named optimizer's names and other names or indices.
+"""Give a state dict other ids: indices, the names of an optimizer, or its own.
 
-For callers that name parameters themselves, such as FSDP, which uses the names
-that a model's parameters had before it was wrapped.
+For parts of PyTorch that match parameters by position, such as
+``swap_in_optimizer_params_and_state``, or that have names of their own for them,
+such as FSDP, which uses those that a model's parameters had before it was wrapped.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -9,11 +10,96 @@ from typing import Any
 
 from torch.optim._param_names.messages import quote
 from torch.optim._param_names.names import names_of, params_by_name
-from torch.optim._param_names.saved import saved_names
-from torch.optim._param_names.saving import indices
+from torch.optim._param_names.renaming import with_ids
+from torch.optim._param_names.saved import check_form, saved_names
+from torch.optim._param_names.saving import indices, param_keys
 
 
-__all__ = ["align_names", "name_indices", "state_keys", "to_indices", "to_own_names"]
+__all__ = [
+    "align_names",
+    "name_indices",
+    "state_keys",
+    "to_indices",
+    "to_own_names",
+    "with_indices",
+    "without_names",
+    "without_own_names",
+]
+
+
+def without_names(state_dict: dict[str, Any]) -> dict[str, Any]:
+    """Replace the ids in a state dict by indices, and leave out the names.
+
+    For callers that have names of their own, such as distributed checkpoints,
+    and match parameters by their position in the optimizer.
+
+    Args:
+        state_dict (dict): the state dict of an optimizer, whatever its ids, with
+            the parameters in the optimizer's order. It is not changed.
+
+    Returns:
+        dict: a new state dict, as an optimizer without names has it. Its values
+        are not copied. A dict without ``param_groups`` is returned as it is.
+    """
+    if "param_groups" not in state_dict:
+        return state_dict
+    indexed = _by_index(state_dict)
+    for group in indexed["param_groups"]:
+        group.pop("param_names", None)
+    return indexed
+
+
+def without_own_names(
+    state_dict: dict[str, Any], groups: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """Replace names by indices if they are those of an optimizer, in its order.
+
+    Args:
+        state_dict (dict): a state dict of any kind. It is not changed.
+        groups (sequence of dict): the optimizer's param groups.
+
+    Returns:
+        dict: as :func:`without_names`, but with ``param_names``; ``state_dict``
+        itself if its ids are not the optimizer's keys.
+    """
+    keys = param_keys(groups)
+    own = [[keys[id(param)] for param in group["params"]] for group in groups]
+    try:
+        saved = [list(group["params"]) for group in state_dict["param_groups"]]
+        return _by_index(state_dict) if saved == own else state_dict
+    except (KeyError, TypeError):
+        return state_dict
+
+
+def with_indices(state_dict: dict[str, Any]) -> dict[str, Any]:
+    """Replace names that are the ids in a state dict by indices.
+
+    For loading by position what may have been saved with or without names.
+
+    Args:
+        state_dict (dict): a state dict of any kind. It is not changed.
+
+    Returns:
+        dict: a new state dict with the names as ``param_names`` only;
+        ``state_dict`` itself if its ids are no names, or if it has not the form
+        of a state dict.
+    """
+    try:
+        groups = state_dict["param_groups"]
+        check_form(groups, state_dict["state"])
+        if not saved_names(groups).named:
+            return state_dict
+    except (KeyError, TypeError, ValueError):
+        return state_dict
+    indexed = _by_index(state_dict)
+    for group, named in zip(indexed["param_groups"], groups):
+        group["param_names"] = list(named["params"])
+    return indexed
+
+
+def _by_index(state_dict: dict[str, Any]) -> dict[str, Any]:
+    ids = [group["params"] for group in state_dict["param_groups"]]
+    return with_ids(state_dict, indices(ids))
 
 
 def to_indices(
@@ -46,8 +132,7 @@ def to_indices(
     by_id = indices([map(id, group["params"]) for group in groups])
     index: dict[Hashable, int] = {n: by_id[id(p)] for n, p in by_name.items()}
     if "param_groups" not in state_dict:
-        state = {index.get(key, key): v for key, v in state_dict["state"].items()}
-        return {**state_dict, "state": state}
+        return with_ids(state_dict, index)
     saved_groups = state_dict["param_groups"]
     saved = saved_names(saved_groups)
     if saved.groups is None:
@@ -62,15 +147,10 @@ def to_indices(
                 "state_dict has. Please pass the state dict of this optimizer"
             )
         return state_dict
-    of_id = {i: index[name] for i, name in zip(ids, theirs)}
-    return {
-        **state_dict,
-        "state": {of_id.get(key, key): v for key, v in state_dict["state"].items()},
-        "param_groups": [
-            {**group, "params": [of_id[i] for i in group["params"]], "param_names": own}
-            for group, own in zip(saved_groups, saved.groups)
-        ],
-    }
+    indexed = with_ids(state_dict, {i: index[n] for i, n in zip(ids, theirs)})
+    for group, names_there in zip(indexed["param_groups"], saved.groups):
+        group["param_names"] = names_there
+    return indexed
 
 
 def align_names(
