@@ -8,9 +8,14 @@ import argparse
 import sys
 from pathlib import Path
 
+
+# Not there in an isolated interpreter ("python -I").
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from tools import series
 from tools.backend import make
 from tools.base import BASE_RELEASE
-from tools.errors import ToolError
+from tools.errors import REPORTED, report
 
 
 _EPILOG = f"""\
@@ -30,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--name", action="version", version="torch")
-    parser.add_argument("--version", action="version", version=f"{BASE_RELEASE}+named")
+    parser.add_argument("--version", action="store_true", help="print the version")
     commands = parser.add_subparsers(dest="command", metavar="bdist_wheel")
     build = commands.add_parser(
         "bdist_wheel",
@@ -80,17 +85,19 @@ def main(arguments: list[str]) -> int:
         return 2
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
+    if options.version:
+        revision = series.revision(series.patches(), series.overlay_files())
+        print(f"{BASE_RELEASE}+{series.label(revision)}")
+        return 0
     if options.command is None:
         parser.print_help()
         return 2
-    try:
-        built = make(options.base_wheel, options.source, options.dist_dir, rest)
-    except ToolError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(built)
+    print(make(options.base_wheel, options.source, options.dist_dir, rest))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except REPORTED as error:
+        sys.exit(report(error))

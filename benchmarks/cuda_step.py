@@ -90,7 +90,7 @@ def lay(into: Path = WORK) -> tuple[str, list[str]]:
     shutil.rmtree(into, ignore_errors=True)
     patched = into / "patched"
     series.copy_files(installed.parent, patched, series.touched_files(patches))
-    series.apply(patches, patched)
+    series.apply(patches, patched, exact=False)
     changes: view.Changes = {
         path.relative_to(patched / "torch").as_posix(): path
         for path in (patched / "torch").rglob("*.py")

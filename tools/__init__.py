@@ -13,6 +13,18 @@ One module, one concept:
 * :mod:`tools.tree`: the series as commits, to work on it;
 * :mod:`tools.export`: the commits as a series again;
 * :mod:`tools.view`: an importable torch without building a wheel;
+* :mod:`tools.status`: which torch is installed;
 * :mod:`tools.check`: what must hold for every series;
 * :mod:`tools.git`, :mod:`tools.files`, :mod:`tools.progress`: what they share.
 """
+
+import sys
+
+
+# An older interpreter would fail at the syntax of the modules, so this file is
+# written in what all of them read.
+if sys.version_info < (3, 10):  # noqa: UP036
+    sys.exit(
+        "error: Python %d.%d is too old; run this with Python 3.10 or later."  # noqa: UP031
+        % sys.version_info[:2]
+    )

@@ -1,27 +1,31 @@
 """The command line: ``python -m tools``."""
 
 import argparse
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tools import base, check, export, layout, series, source, tree, view, wheel
 from tools.base import BASE_RELEASE
-from tools.errors import ToolError
+from tools.errors import REPORTED, ToolError, report
+from tools.status import status
 
 
 _EXAMPLES = f"""\
 examples:
   python -m tools materialize          PyTorch {BASE_RELEASE} and the series in build/tree
-  python -m tools materialize --checkout ~/pytorch
+  python -m tools materialize --source ~/pytorch
                                        the same on a checkout of PyTorch
   python -m tools test -k adam         run test/test_optim.py on the tree
   python -m tools python train.py      run a script on the tree
+  python -m tools types                check the types of the overlay on the tree
   python -m tools export               the commits back to patches/ and torch_overlay/
   python -m tools check                what must hold before the series is sent
   python -m tools wheel                a patched wheel in dist/
+  python -m tools status               which torch is installed
 
 to change a patch:
   python -m tools materialize
@@ -34,7 +38,10 @@ A commit on top of the last becomes a new patch. New files belong to the overlay
 whichever commit adds them.
 """
 
-_PASSED_ON = ("test", "python")
+_PASSED_ON = ("test", "python", "types")
+
+#: Much of torch has no annotations to be strict about.
+_TYPES = ("--strict", "--allow-untyped-calls", "--follow-imports=silent")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,11 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
-    except ToolError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    except REPORTED as error:
+        return report(error)
 
 
 def _materialize(options: argparse.Namespace) -> int:
@@ -79,7 +83,7 @@ def _materialize(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    changed = export.export(options.tree, release=options.release)
+    changed = export.export(options.tree, release=options.release, force=options.force)
     for path in changed:
         print(f"{'wrote' if path.exists() else 'removed'} {_relative(path)}")
     if not changed:
@@ -120,33 +124,53 @@ def _python(options: argparse.Namespace) -> int:
     return _run(options.rest)
 
 
+def _types(options: argparse.Namespace) -> int:
+    modules = [
+        word for name in tree.new_modules() for word in ("-m", _module_name(name))
+    ]
+    return _run(["-m", "mypy", *_TYPES, *modules, *options.rest])
+
+
+def _module_name(path: str) -> str:
+    parts = PurePosixPath(path).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
 def _run(arguments: Sequence[str]) -> int:
     patched = view.build("patched", view.VIEWS / "patched")
+    environment = view.environment(patched)
+    # mypy has a variable of its own.
+    paths = [str(patched), os.environ.get("MYPYPATH", "")]
+    environment["MYPYPATH"] = os.pathsep.join(filter(None, paths))
     command = [sys.executable, *arguments]
-    return subprocess.run(
-        command, env=view.environment(patched), check=False
-    ).returncode
+    return subprocess.run(command, env=environment, check=False).returncode
+
+
+def _status(options: argparse.Namespace) -> int:
+    found = status(series.patches(), series.overlay_files())
+    print(found.text)
+    return 0 if found.current else 1
 
 
 def _wheel(options: argparse.Namespace) -> int:
     start = time.perf_counter()
-    if options.checkout:
-        built = source.build(options.checkout, options.out)
+    if options.source:
+        built = source.build(options.source, options.dist_dir)
     else:
-        built = wheel.build(base.find(options.base), options.out)
+        built = wheel.build(base.find(options.base_wheel), options.dist_dir)
     print(f"{_relative(built)}, in {_since(start)}.")
     return 0
 
 
 def _sources(options: argparse.Namespace) -> Mapping[str, bytes]:
-    if options.checkout:
-        return tree.checkout_sources(options.checkout)
-    if options.release != BASE_RELEASE and not options.base:
+    if options.source:
+        return tree.checkout_sources(options.source)
+    if options.release != BASE_RELEASE and not options.base_wheel:
         raise ToolError(
             f"Only PyTorch {BASE_RELEASE} is found by itself; name a wheel of "
-            f"{options.release} with --base, or a checkout with --checkout."
+            f"{options.release} with --base-wheel, or a checkout with --source."
         )
-    return tree.wheel_sources(base.find(options.base), options.release)
+    return tree.wheel_sources(base.find(options.base_wheel), options.release)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -178,7 +202,7 @@ def _parser() -> argparse.ArgumentParser:
         "--into",
         type=Path,
         default=tree.TREE,
-        metavar="FOLDER",
+        metavar="DIR",
         help="where the repository goes; default: build/tree",
     )
     command.add_argument(
@@ -199,11 +223,16 @@ def _parser() -> argparse.ArgumentParser:
         "--tree",
         type=Path,
         default=tree.TREE,
-        metavar="FOLDER",
+        metavar="DIR",
         help="the materialized tree; default: build/tree",
     )
     command.add_argument(
         "--release", help="refuse unless the tree was made for this release"
+    )
+    command.add_argument(
+        "--force",
+        action="store_true",
+        help="replace also what was changed in both folders since the tree was made",
     )
 
     command = add(
@@ -230,14 +259,29 @@ def _parser() -> argparse.ArgumentParser:
         "What follows is given to the interpreter.",
     ).add_argument("rest", nargs="*", metavar="ARGUMENT")
 
+    add(
+        "types",
+        _types,
+        "check the types of the overlay's modules on the tree with mypy",
+        "What follows is given to mypy.",
+    ).add_argument("rest", nargs="*", metavar="ARGUMENT")
+
+    add(
+        "status",
+        _status,
+        "say which torch is installed, and whether it is patched",
+        "The exit status is 0 if it holds the series as it is in this repository.",
+    )
+
     command = add("wheel", _wheel, "build the patched torch wheel")
     _add_base(command)
     command.add_argument(
-        "--out",
+        "-d",
+        "--dist-dir",
         type=Path,
         default=layout.ROOT / "dist",
-        metavar="FOLDER",
-        help="where the wheel goes; default: dist",
+        metavar="DIR",
+        help="the folder for the wheel; default: dist",
     )
     return parser
 
@@ -245,15 +289,15 @@ def _parser() -> argparse.ArgumentParser:
 def _add_base(command: argparse.ArgumentParser) -> None:
     one_of = command.add_mutually_exclusive_group()
     one_of.add_argument(
-        "--base",
+        "--base-wheel",
         type=Path,
-        metavar="WHEEL",
+        metavar="FILE",
         help=f"the official wheel; default: ${base.VARIABLE}, or else pip downloads it",
     )
     one_of.add_argument(
-        "--checkout",
+        "--source",
         type=Path,
-        metavar="FOLDER",
+        metavar="DIR",
         help="a git checkout of PyTorch, in place of a wheel",
     )
 

@@ -9,14 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tools import base, source, wheel
-from tools.errors import ToolError
+from tools.errors import REPORTED, ToolError, sentence
 
 
 _SETTINGS = ("base-wheel", "source")
-
-
-class UnsupportedOperation(Exception):  # noqa: N818 (PEP 517 gives the name)
-    """What PEP 517 has a backend raise for a hook that does not apply."""
 
 
 def make(
@@ -106,6 +102,43 @@ def build_wheel(
         return make(base_wheel, checkout, Path(wheel_directory)).name
 
 
+def get_requires_for_build_editable(
+    config_settings: Mapping[str, object] | None = None,
+) -> list[str]:
+    """An editable install is refused; this hook is the first to be called.
+
+    Args:
+        config_settings (Mapping[str, object], optional): ignored.
+
+    Raises:
+        SystemExit: always.
+    """
+    with _reported():
+        raise ToolError(
+            "torch cannot be installed from here in editable form. To see edits at "
+            "once, run 'python -m tools materialize', edit in build/tree, and run "
+            "'python -m tools python SCRIPT'; to install, run 'pip install .'."
+        )
+
+
+def build_editable(
+    wheel_directory: str,
+    config_settings: Mapping[str, object] | None = None,
+    metadata_directory: str | None = None,
+) -> str:
+    """An editable install is refused.
+
+    Args:
+        wheel_directory (str): ignored.
+        config_settings (Mapping[str, object], optional): ignored.
+        metadata_directory (str, optional): ignored.
+
+    Raises:
+        SystemExit: always.
+    """
+    return "".join(get_requires_for_build_editable())
+
+
 def build_sdist(
     sdist_directory: str, config_settings: Mapping[str, object] | None = None
 ) -> str:
@@ -116,12 +149,14 @@ def build_sdist(
         config_settings (Mapping[str, object], optional): ignored.
 
     Raises:
-        UnsupportedOperation: always.
+        SystemExit: always. PEP 517 has an exception for this, which not all
+            front ends catch.
     """
-    raise UnsupportedOperation(
-        "This repository has no source distribution. Build a wheel from it: 'pip wheel "
-        ". --no-deps -w dist'."
-    )
+    with _reported():
+        raise ToolError(
+            "This repository has no source distribution. Build the wheel alone: "
+            "'python -m build --wheel', or 'pip wheel . --no-deps -w dist'."
+        )
 
 
 def _settings(
@@ -149,5 +184,5 @@ def _reported() -> Iterator[None]:
     """End with the message alone; a front end shows all that a hook prints."""
     try:
         yield
-    except ToolError as error:
-        raise SystemExit(f"error: {error}") from error
+    except REPORTED as error:
+        raise SystemExit(f"error: {sentence(error)}") from error

@@ -1,14 +1,19 @@
 """The base release, found or downloaded."""
 
 import os
+import platform
+import re
+import shlex
 import subprocess
 import sys
 import sysconfig
-import tempfile
+import zipfile
+import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from tools import layout
+from tools import files, layout
 from tools.errors import ToolError
 
 
@@ -19,6 +24,18 @@ BASE_RELEASE = "2.13.0"
 VARIABLE = "OPTIM_NAMES_BASE_WHEEL"
 
 _WHEELS = f"torch-{BASE_RELEASE}[+-]*.whl"
+
+#: What the file beside a cached wheel is called, which tells damage.
+_CHECKSUM = ".crc32"
+
+_BLOCK = 1024 * 1024
+
+#: Names from before the version of the C library was in them.
+_LEGACY = {
+    "manylinux1_": "manylinux_2_5_",
+    "manylinux2010_": "manylinux_2_12_",
+    "manylinux2014_": "manylinux_2_17_",
+}
 
 
 def find(given: Path | None = None) -> Path:
@@ -42,9 +59,10 @@ def find(given: Path | None = None) -> Path:
     named = named_wheel(given)
     if named is not None:
         if not named.is_file():
+            what = "is not a file" if named.exists() else "does not exist"
             raise ToolError(
-                f"The wheel {named} does not exist. Give the path of an official wheel "
-                f"of torch {BASE_RELEASE}, or none to have it downloaded."
+                f"The wheel {named.absolute()} {what}. Give the path of an official "
+                f"wheel of torch {BASE_RELEASE}, or none to have it downloaded."
             )
         return named
     return cached() or _download()
@@ -67,19 +85,51 @@ def cached() -> Path | None:
     """The wheel that an earlier build downloaded for the running interpreter.
 
     Returns:
-        Path, optional: the wheel, if there is one.
+        Path, optional: the wheel, if there is one that is not damaged.
 
     Raises:
         ToolError: if there are several.
     """
-    wheels = sorted(cache_folder().glob(_WHEELS))
+    wheels = sorted(filter(Path.is_file, cache_folder().glob(_WHEELS)))
     if len(wheels) > 1:
         names = " and ".join(wheel.name for wheel in wheels)
         raise ToolError(
             f"The cache {cache_folder()} holds {names}. Delete all but one of them, or "
             f"name the one to use in {VARIABLE}."
         )
-    return wheels[0] if wheels else None
+    return wheels[0] if wheels and _is_intact(wheels[0]) else None
+
+
+def _is_intact(wheel: Path) -> bool:
+    """Whether a cached wheel is as it was; looked into once, and then compared."""
+    checksum = _checksum(wheel)
+    note = wheel.with_name(wheel.name + _CHECKSUM)
+    if files.content(note) == checksum:
+        return True
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            broken = archive.testzip()
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        broken = str(error)
+    if broken is None:
+        _write_checksum(note, checksum)
+        return True
+    print(f"{wheel} is damaged ({broken}); it is fetched anew.", file=sys.stderr)
+    return False
+
+
+def _checksum(wheel: Path) -> bytes:
+    crc = 0
+    with wheel.open("rb", buffering=0) as file:
+        while block := file.read(_BLOCK):
+            crc = zlib.crc32(block, crc)
+    return b"%08x\n" % crc
+
+
+def _write_checksum(note: Path, checksum: bytes) -> None:
+    # A cache that cannot be written serves all the same.
+    with suppress(OSError):
+        note.write_bytes(checksum)
 
 
 def cache_folder() -> Path:
@@ -118,19 +168,51 @@ def check_usable(wheel: Path) -> None:
     tags = wheel.stem.rsplit("-", 3)[1:]
     if len(tags) != 3:
         return
-    python, abi, platform = (tag.split(".") for tag in tags)
-    system = {"darwin": "macosx", "win32": "win"}.get(sys.platform, "linux")
+    python, abi, platforms = (tag.split(".") for tag in tags)
+    version = f"py{sys.version_info.major}{sys.version_info.minor}"
     usable = (
-        {_interpreter(), "py3"} & set(python)
+        {_interpreter(), version, "py3"} & set(python)
         and {_interpreter() + _threading(), "none"} & set(abi)
-        and any(system in tag or tag == "any" for tag in platform)
+        and any(map(_fits_platform, platforms))
     )
     if not usable:
+        command = ["python", "setup.py", "bdist_wheel", "--base-wheel", str(wheel)]
         raise ToolError(
             f"{wheel} is not for this interpreter, {_interpreter()}{_threading()} on "
-            f"{system}. Name one that is; or, to patch it for another machine, run "
-            f"'python setup.py bdist_wheel --base-wheel {wheel.name}'."
+            f"{_system()}. Name one that is; or, to patch it for another machine, run "
+            f"'{shlex.join(command)}'."
         )
+
+
+def _system() -> str:
+    """The system and machine as wheels call them: ``linux_x86_64``."""
+    return re.sub(r"[-.]", "_", sysconfig.get_platform())
+
+
+def _fits_platform(tag: str) -> bool:
+    """Whether this machine can load what is in a wheel with a platform tag."""
+    if tag in ("any", _system()):
+        return True
+    for old, new in _LEGACY.items():
+        tag = tag.replace(old, new)
+    found = re.fullmatch(r"(manylinux|musllinux|macosx)_(\d+)_(\d+)_(\w+)", tag)
+    if found is None:
+        return False
+    needed, machine = (int(found[2]), int(found[3])), found[4]
+    if found[1] == "macosx":
+        there = platform.mac_ver()[0] if sys.platform == "darwin" else ""
+        return machine in (platform.machine(), "universal2") and needed <= _two(there)
+    if machine != _system().removeprefix("linux_"):
+        return False
+    name, there = platform.libc_ver()
+    if found[1] == "musllinux":
+        return name != "glibc"
+    return name == "glibc" and needed <= _two(there)
+
+
+def _two(version: str) -> tuple[int, ...]:
+    """The first two numbers of a version."""
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
 
 
 def _download() -> Path:
@@ -144,15 +226,21 @@ def _download() -> Path:
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as scratch:
-            _run_pip(environment, Path(scratch))
-            wheels = list(Path(scratch).glob(_WHEELS))
+        with files.scratch(folder) as scratch:
+            _run_pip(environment, scratch)
+            wheels = list(scratch.glob(_WHEELS))
             if len(wheels) != 1:
                 raise ToolError(
                     f"pip downloaded no wheel of torch {BASE_RELEASE}. Get an official "
                     f"one for this interpreter, and name it in {VARIABLE}."
                 )
             target = folder / wheels[0].name
+            # Whatever is there is damaged.
+            for old in folder.glob(_WHEELS):
+                old.unlink()
+            # pip has compared it with the index.
+            note = target.with_name(target.name + _CHECKSUM)
+            _write_checksum(note, _checksum(wheels[0]))
             os.replace(wheels[0], target)
     except OSError as error:
         raise ToolError(

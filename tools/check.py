@@ -7,13 +7,12 @@ import ast
 import email
 import email.policy
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeGuard
 
-from tools import export, layout, series, tree
+from tools import export, files, layout, series, tree
 from tools.base import BASE_RELEASE
 from tools.errors import ToolError
 from tools.series import Patch
@@ -61,23 +60,20 @@ def applies(subject: Subject) -> list[str]:
 
 def is_fixed_point(subject: Subject) -> list[str]:
     """Materializing and exporting gives patches and overlay byte for byte."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
-        folder = Path(temporary)
-        try:
-            tree.materialize(
-                _touched_sources(subject),
-                folder / "tree",
-                release=subject.release,
-                patches_root=subject.patches_root,
-                overlay_root=subject.overlay_root,
-            )
-            changes = export.changes(
-                export.read(folder / "tree"),
-                patches_root=subject.patches_root,
-                overlay_root=subject.overlay_root,
-            )
-        except ToolError as error:
-            return [str(error).replace(str(folder / "tree"), "the tree")]
+    try:
+        exported = export.round_trip(
+            subject.sources,
+            subject.release,
+            subject.patches_root,
+            subject.overlay_root,
+        )
+        changes = export.changes(
+            exported,
+            patches_root=subject.patches_root,
+            overlay_root=subject.overlay_root,
+        )
+    except ToolError as error:
+        return [str(error)]
     return [
         f"{path} is not what 'python -m tools export' writes; materialize, export and "
         "look at the difference."
@@ -98,8 +94,6 @@ def overlay_is_new(subject: Subject) -> list[str]:
     problems = []
     for path, file in series.overlay_files(subject.overlay_root).items():
         name = path.lower()
-        if not name.startswith("torch/"):
-            problems.append(f"{file} lies outside torch/; a wheel would not carry it.")
         if name in known:
             problems.append(f"{file} is PyTorch's file {known[name]}; write a patch.")
         elif name.removesuffix(".py") in packages:
@@ -108,6 +102,15 @@ def overlay_is_new(subject: Subject) -> list[str]:
             if str(parent) in modules:
                 problems.append(f"{file} hides PyTorch's module {parent}.py.")
     return problems
+
+
+def nothing_else_is_there(subject: Subject) -> list[str]:
+    """Patches and overlay are all that lies in their folders."""
+    return [
+        f"{file} is neither a patch nor a Python file below torch/; no wheel carries "
+        "it. Remove it."
+        for file in series.strays(subject.patches_root, subject.overlay_root)
+    ]
 
 
 def touches_python_only(subject: Subject) -> list[str]:
@@ -226,15 +229,92 @@ def compiles(subject: Subject) -> list[str]:
     return problems
 
 
+def imports_resolve(subject: Subject) -> list[str]:
+    """What overlay and patched files import from torch is there."""
+    overlay = {
+        path: file.read_bytes()
+        for path, file in series.overlay_files(subject.overlay_root).items()
+    }
+    changes = _python_changes(subject)
+    after = {path: new for path, (_, new) in changes.items()}
+    sources = {**subject.sources, **after, **overlay}
+    problems = []
+    for path, source in {**after, **overlay}.items():
+        # What the release imports, it has: some modules are made by its build.
+        known = {*_imports(path, changes.get(path, (b"", b""))[0])}
+        for module, name in sorted({*_imports(path, source)} - known):
+            if not _is_there(sources, module, name):
+                what = f"{name} from {module}" if name else module
+                problems.append(f"{path} imports {what}, which is not there.")
+    return problems
+
+
+def _imports(path: str, source: bytes) -> Iterator[tuple[str, str]]:
+    """Each module that is imported from torch, and the name out of it, or ''."""
+    try:
+        nodes = [*ast.walk(ast.parse(source))]
+    except (SyntaxError, ValueError):
+        return  # compiles() reports it
+    package = PurePosixPath(path).parent.parts
+    for node in nodes:
+        found: list[tuple[str, str]] = []
+        if isinstance(node, ast.Import):
+            found = [(alias.name, "") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*above, *filter(None, [node.module])])
+            found = [(module, alias.name) for alias in node.names]
+        yield from (pair for pair in found if f"{pair[0]}.".startswith("torch."))
+
+
+def _is_there(sources: Mapping[str, bytes], module: str, name: str) -> bool:
+    path = module.replace(".", "/")
+    places = [
+        f"{path}{end}" for end in (".py", "/__init__.py", ".pyi", "/__init__.pyi")
+    ]
+    contents = [sources[file] for file in places if sources.get(file)]
+    if not contents:
+        # A package may be empty, or have no __init__.py at all.
+        there = any(file.startswith(f"{path}/") for file in sources)
+        return there and (not name or _is_there(sources, f"{module}.{name}", ""))
+    if not name or name == "*" or _is_there(sources, f"{module}.{name}", ""):
+        return True
+    return any(name in (names := _bound(c)) or "*" in names for c in contents)
+
+
+def _bound(source: bytes) -> set[str]:
+    """The names that a module binds; ``*`` among them if it may have more."""
+    try:
+        open_nodes: list[ast.AST] = [ast.parse(source)]
+    except (SyntaxError, ValueError):
+        return {"*"}
+    names: set[str] = set()
+    while open_nodes:
+        node = open_nodes.pop()
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names.add("*" if node.name == "__getattr__" else node.name)
+            continue  # its names are its own
+        if isinstance(node, ast.Name) and node.id == "globals":
+            names.add("*")
+        elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            names.add(node.id)
+        elif isinstance(node, ast.alias):
+            names.add(node.asname or node.name.partition(".")[0])
+        open_nodes += ast.iter_child_nodes(node)
+    return names
+
+
 #: What the command prints for each check, and the check.
 CHECKS: Mapping[str, Callable[[Subject], list[str]]] = {
     "the series applies to the base": applies,
     "export gives the same bytes": is_fixed_point,
     "the overlay holds no file that PyTorch has": overlay_is_new,
+    "nothing else lies in patches/ and torch_overlay/": nothing_else_is_there,
     "patches touch Python, docs and tests only": touches_python_only,
     "no function that computes a step is changed": steps_are_unchanged,
     "each patch has author, date, subject and reason": messages_are_complete,
     "overlay and patched files compile": compiles,
+    "overlay and patched files import what is there": imports_resolve,
 }
 
 
@@ -251,13 +331,12 @@ def patched_files(subject: Subject) -> dict[str, bytes]:
     Raises:
         ToolError: if the series does not apply.
     """
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
+    with files.scratch() as folder:
         for path, content in _touched_sources(subject).items():
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_bytes(content)
+            files.put(folder / path, content)
         try:
-            series.apply(subject.patches, folder)
+            exact = subject.release == BASE_RELEASE
+            series.apply(subject.patches, folder, exact=exact)
         except ToolError as error:
             base = f"PyTorch {subject.release}"
             raise ToolError(str(error).replace(str(folder), base)) from error

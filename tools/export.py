@@ -1,10 +1,9 @@
 """The commits of a materialized tree, back to patches and overlay."""
 
 import re
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tools import files, git, layout, series
 from tools.base import BASE_RELEASE
@@ -15,10 +14,15 @@ from tools.tree import (
     BRANCH,
     EMAIL,
     EXPORTED,
+    NO_TREE,
     TREE,
     blob_contents,
     is_tree,
+    made_from,
+    materialize,
+    state_of_series,
     uncommitted_work,
+    write_made_from,
 )
 
 
@@ -56,6 +60,16 @@ _FORMAT = (
 )
 
 
+_MESSAGE_ADVICE = (
+    "A message has one line as its subject, without '[PATCH]', a blank line, and text "
+    "in which no line starts with '---', 'diff ' or 'Index: '; change it with 'git "
+    "rebase -i' and 'reword'."
+)
+
+#: So many files are named in an error.
+_MOST_NAMES = 10
+
+
 @dataclass(frozen=True)
 class Export:
     """What the commits of a tree amount to.
@@ -64,11 +78,13 @@ class Export:
         release (str): the release the tree was made for.
         patches (dict[str, bytes]): file name to content, in order.
         overlay (dict[str, bytes]): POSIX path in the tree to content.
+        messages (list[str]): the commits' messages, one for each patch.
     """
 
     release: str
     patches: dict[str, bytes]
     overlay: dict[str, bytes]
+    messages: list[str]
 
 
 def read(tree: Path = TREE) -> Export:
@@ -85,9 +101,7 @@ def read(tree: Path = TREE) -> Export:
             commit is not fit to become a patch; the message names the commit.
     """
     if not is_tree(tree):
-        raise ToolError(
-            f"{tree} is not a materialized tree; run 'python -m tools materialize'."
-        )
+        raise ToolError(NO_TREE.format(tree))
     if problem := uncommitted_work(tree):
         raise ToolError(f"{tree} {problem}. Commit or undo it, then export again.")
     _check_commits(tree)
@@ -96,12 +110,23 @@ def read(tree: Path = TREE) -> Export:
         tree, "diff-tree", "-r", "--no-renames", "--diff-filter=d", BASE, "HEAD"
     )
     overlay = [name for name in after if name not in before]
+    _check_overlay(overlay)
     specs = [f"HEAD:{name}" for name in overlay]
     return Export(
         git.output(tree, "config", "optimNames.release").strip(),
         _format_patches(tree, before),
         dict(zip(overlay, blob_contents(tree, specs))),
+        _messages(tree, before),
     )
+
+
+def _check_overlay(paths: Sequence[str]) -> None:
+    for path in paths:
+        if not series.is_module(PurePosixPath(path)):
+            raise ToolError(
+                f"{path} is new in the tree, but the overlay holds Python files below "
+                "torch/ only. Take it out of the commit that adds it."
+            )
 
 
 def _names(tree: Path, *arguments: str) -> list[str]:
@@ -135,11 +160,10 @@ def _check_commits(tree: Path) -> None:
 
 
 def _format_patches(tree: Path, base_files: set[str]) -> dict[str, bytes]:
-    log = _names(tree, "log", "--format=", "--no-renames", f"{BASE}..HEAD")
-    changed = sorted(base_files.intersection(log))
+    changed = _changed(tree, base_files)
     if not changed:
         return {}
-    with tempfile.TemporaryDirectory() as folder:
+    with files.scratch() as folder:
         # Limited to the base's files: git leaves out commits that touch none.
         git.output(
             tree,
@@ -151,8 +175,106 @@ def _format_patches(tree: Path, base_files: set[str]) -> dict[str, bytes]:
             "--",
             *changed,
         )
-        written = sorted(Path(folder).glob("*.patch"))
-        return {patch.name: patch.read_bytes() for patch in written}
+        patches = {p.name: p.read_bytes() for p in sorted(folder.glob("*.patch"))}
+    for number, name in enumerate(patches, 1):
+        if not series.slug(name).removesuffix(".patch"):
+            raise ToolError(
+                f"Commit {number} of the series has a subject without a Latin letter or "
+                f"a digit, of which the name of its file could be made ({name}). Give "
+                "it another subject with 'git rebase -i' and 'reword'."
+            )
+    return patches
+
+
+def _messages(tree: Path, base_files: set[str]) -> list[str]:
+    changed = _changed(tree, base_files)
+    if not changed:
+        return []
+    entries = ("log", "-z", "--reverse", "--no-renames", "--format=%B%x1f")
+    log = git.output(tree, *entries, f"{BASE}..HEAD", "--", *changed)
+    return [entry.rstrip("\x1f\n") for entry in git.split(log)]
+
+
+def _changed(tree: Path, base_files: set[str]) -> list[str]:
+    """The base's files that a commit changes."""
+    log = _names(tree, "log", "--format=", "--no-renames", f"{BASE}..HEAD")
+    return sorted(base_files.intersection(log))
+
+
+def round_trip(
+    sources: Mapping[str, bytes],
+    release: str,
+    patches_root: Path,
+    overlay_root: Path,
+) -> Export:
+    """What a series is after it was materialized and exported.
+
+    Args:
+        sources (Mapping[str, bytes]): the base's files; those that no patch
+            touches play no part.
+        release (str): the release.
+        patches_root (Path): the folder of the patches.
+        overlay_root (Path): the folder of the overlay.
+
+    Returns:
+        Export: what comes out.
+
+    Raises:
+        ToolError: if it cannot be materialized or exported.
+    """
+    touched = series.touched_files(series.patches(release, patches_root))
+    with files.scratch() as folder:
+        tree = folder / "tree"
+        try:
+            materialize(
+                {path: sources[path] for path in touched if path in sources},
+                tree,
+                release=release,
+                patches_root=patches_root,
+                overlay_root=overlay_root,
+            )
+            return read(tree)
+        except ToolError as error:
+            raise ToolError(str(error).replace(str(tree), "the tree")) from error
+
+
+def _refuse_what_does_not_come_back(tree: Path, exported: Export) -> None:
+    """Raise if the patches would not give the commits that they were made of."""
+    before = {*_names(tree, "ls-tree", "-r", BASE)}
+    with files.scratch() as folder:
+        patches, overlay = folder / "patches", folder / "overlay"
+        overlay.mkdir()
+        order = "".join(f"{name}\n" for name in exported.patches).encode()
+        files.put(patches / series.ORDER_FILE, order)
+        for name, content in exported.patches.items():
+            files.put(patches / name, content)
+        for name, content in exported.overlay.items():
+            files.put(overlay / name, content)
+        try:
+            names = series.touched_files(series.patches(root=patches))
+            touched = [name for name in names if name in before]
+            contents = blob_contents(tree, [f"{BASE}:{name}" for name in touched])
+            sources = dict(zip(touched, contents))
+            again = round_trip(sources, exported.release, patches, overlay)
+        except ToolError as error:
+            raise ToolError(
+                f"The commits would not come back from their patches: {error} "
+                f"{_MESSAGE_ADVICE}"
+            ) from error
+    if again == exported:
+        return
+    for (name, content), message, other in zip(
+        exported.patches.items(), exported.messages, again.messages
+    ):
+        if again.patches.get(name) != content or message != other:
+            subject = message.partition("\n")[0]
+            raise ToolError(
+                f"Commit '{subject}' would not come back from {name} as it is. "
+                f"{_MESSAGE_ADVICE}"
+            )
+    raise ToolError(
+        f"The commits would not come back from their patches. {_MESSAGE_ADVICE}"
+    )
 
 
 def export(
@@ -161,6 +283,7 @@ def export(
     release: str | None = None,
     patches_root: Path = layout.PATCHES,
     overlay_root: Path = layout.OVERLAY,
+    force: bool = False,
 ) -> list[Path]:
     """Write the commits of a tree back to the patches and the overlay.
 
@@ -174,15 +297,18 @@ def export(
             by default the one it was made for.
         patches_root (Path): the folder of the patches.
         overlay_root (Path): the folder of the overlay.
+        force (bool): whether to replace also what was changed in both folders
+            since the tree was made.
 
     Returns:
         list[Path]: the files that were written or removed; none if nothing
         differed.
 
     Raises:
-        ToolError: as :func:`read`, or if the tree is for another release, or
-            changes for one release what is common to all. Nothing is written
-            then.
+        ToolError: as :func:`read`, or if the tree is for another release,
+            changes for one release what is common to all, would not come back
+            from its patches, or if files that would be replaced have been
+            changed since the tree was made. Nothing is written then.
     """
     exported = read(tree)
     if release not in (None, exported.release):
@@ -190,7 +316,14 @@ def export(
             f"{tree} was made for PyTorch {exported.release}, not {release}; run "
             f"'python -m tools materialize --release {release}'."
         )
+    state = state_of_series(patches_root, overlay_root)
     contents = changes(exported, patches_root=patches_root, overlay_root=overlay_root)
+    if not force:
+        _refuse_to_lose(contents, state, made_from(tree, patches_root, overlay_root))
+    if contents:
+        _refuse_what_does_not_come_back(tree, exported)
+        number = series.revision_number(patches_root) + 1
+        contents[patches_root / series.REVISION_FILE] = b"%d\n" % number
     try:
         changed = files.replace(contents)
     except OSError as error:
@@ -201,7 +334,32 @@ def export(
         if new is None:
             _remove_empty(path.parent, {patches_root, overlay_root})
     git.output(tree, "update-ref", EXPORTED, "HEAD")
+    state |= {path: git.blob(new) for path, new in contents.items()}
+    write_made_from(tree, state, patches_root, overlay_root)
     return changed
+
+
+def _refuse_to_lose(
+    contents: Mapping[Path, bytes | None],
+    state: Mapping[Path, str],
+    made_from: Mapping[Path, str],
+) -> None:
+    """Raise if an export would undo what was not made in the tree."""
+    gone = git.blob(None)
+    lost = [
+        str(path)
+        for path in contents
+        if state.get(path, gone) != made_from.get(path, gone)
+    ]
+    if lost:
+        named = ", ".join(lost[:_MOST_NAMES])
+        more = f" and {len(lost) - _MOST_NAMES} more" if len(lost) > _MOST_NAMES else ""
+        raise ToolError(
+            "An export would undo what was changed in the repository since the tree "
+            f"was made: {named}{more}. Make a second tree with 'python -m tools "
+            "materialize --into build/second', and fetch and cherry-pick your commits "
+            "there; or, if these changes may go, run 'python -m tools export --force'."
+        )
 
 
 def changes(
@@ -242,15 +400,17 @@ def _common_patches(exported: Export, root: Path) -> dict[Path, bytes | None]:
     return {
         **stale,
         **{root / name: content for name, content in exported.patches.items()},
-        order: ordered(files.content(order) or b"", list(exported.patches)),
+        order: ordered(
+            files.text(order) if order.exists() else "", list(exported.patches)
+        ),
     }
 
 
-def ordered(before: bytes, names: Sequence[str]) -> bytes:
+def ordered(before: str, names: Sequence[str]) -> bytes:
     """The content of the order file.
 
     Args:
-        before (bytes): its content so far. Comments that begin the file are
+        before (str): its text so far. Comments that begin the file are
             kept; so are those above a patch's line and on it, as long as the
             patch keeps its subject.
         names (Sequence[str]): the patches' file names, in order.
@@ -258,19 +418,19 @@ def ordered(before: bytes, names: Sequence[str]) -> bytes:
     Returns:
         bytes: one name a line.
     """
-    header, lines = _split_header(before.decode("utf-8").splitlines())
+    header, lines = _split_header(before.splitlines())
     comments: dict[str, tuple[list[str], str]] = {}
     block: list[str] = []
     for line in lines:
         name, mark, comment = line.partition("#")
         if name.strip():
-            comments[_slug(name.strip())] = (block, mark + comment)
+            comments[series.slug(name.strip())] = (block, mark + comment)
             block = []
         else:
             block.append(line)
     result = header
     for name in names:
-        above, beside = comments.get(_slug(name), ([], ""))
+        above, beside = comments.get(series.slug(name), ([], ""))
         result += [*above, f"{name}  {beside}".rstrip()]
     return "".join(f"{line}\n" for line in [*result, *block]).encode("utf-8")
 
@@ -283,10 +443,6 @@ def _split_header(lines: Sequence[str]) -> tuple[list[str], list[str]]:
         if not line.startswith("#"):
             return list(lines[:number]), list(lines[number:])
     return list(lines), []
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"^\d+-", "", name)
 
 
 def _overlay(exported: Export, root: Path) -> dict[Path, bytes | None]:

@@ -1,27 +1,137 @@
 """Change several files: all of them, or none."""
 
 import os
+import shutil
+import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from tools.errors import ToolError
+
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+#: What the names of all temporary folders begin with.
+SCRATCH = ".optim-names-"
 
 
 @contextmanager
-def restored_on_failure(paths: Iterable[Path]) -> Iterator[None]:
+def scratch(parent: Path | None = None) -> Iterator[Path]:
+    """A temporary folder, removed at the end.
+
+    What a run that was killed has left in the same place is removed first.
+
+    Args:
+        parent (Path, optional): where the folder goes. Default: the system's
+            folder for temporary files.
+
+    Yields:
+        Path: the folder.
+    """
+    parent = Path(tempfile.gettempdir()) if parent is None else parent
+    _sweep(parent)
+    folder, lock = _locked_folder(parent)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _locked_folder(parent: Path) -> tuple[Path, int | None]:
+    """A new folder, and the lock that says that it is in use."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=parent))
+        lock = _lock(folder)
+        # Another run may have swept it away before it was locked.
+        if folder.is_dir():
+            return folder, lock
+        if lock is not None:
+            os.close(lock)
+
+
+def _lock(folder: Path) -> int | None:
+    """Lock a folder for as long as this process lives; None if that fails."""
+    if fcntl is None:
+        return None
+    try:
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        return None
+    return lock
+
+
+def _sweep(parent: Path) -> None:
+    """Remove the folders of runs that no longer live."""
+    for entry in parent.iterdir():
+        if not entry.name.startswith(SCRATCH) or not _is_own(entry):
+            continue
+        lock = _lock(entry)
+        if lock is not None:
+            shutil.rmtree(entry, ignore_errors=True)
+            os.close(lock)
+
+
+def _is_own(path: Path) -> bool:
+    try:
+        return hasattr(os, "getuid") and path.lstat().st_uid == os.getuid()
+    except OSError:
+        return False
+
+
+def private_folder(name: str) -> Path | None:
+    """A folder for temporary files that only this user can have written to.
+
+    Args:
+        name (str): its name.
+
+    Returns:
+        Path, optional: the folder, which stays; None if another user, or a link,
+        has that name.
+    """
+    folder = Path(tempfile.gettempdir()) / name
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    if not hasattr(os, "getuid"):
+        return folder  # Windows gives each user a folder for temporary files
+    found = folder.lstat()
+    own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+    return folder if own and not found.st_mode & 0o077 else None
+
+
+@contextmanager
+def restored_on_failure(
+    paths: Iterable[Path],
+) -> Iterator[Mapping[Path, bytes | None]]:
     """Put files back as they were when the block raises.
 
     Args:
         paths (Iterable[Path]): the files that the block may write, create or
             remove. They are held in memory meanwhile.
+
+    Yields:
+        Mapping[Path, bytes or None]: what each holds before, as
+        :func:`content` gives it.
     """
     before = {path: content(path) for path in paths}
     try:
-        yield
+        yield before
     except BaseException:
         for path, old in before.items():
             if content(path) != old:
-                _put(path, old)
+                put(path, old)
         raise
 
 
@@ -33,7 +143,7 @@ def replace(contents: Mapping[Path, bytes | None]) -> list[Path]:
 
     Args:
         contents (Mapping[Path, bytes or None]): new contents; ``None`` removes
-            the file.
+            the file. All lie on one file system.
 
     Returns:
         list[Path]: the files that were written or removed.
@@ -42,25 +152,24 @@ def replace(contents: Mapping[Path, bytes | None]) -> list[Path]:
         OSError: if a file cannot be written, e.g. for lack of space.
     """
     changed = {path: new for path, new in contents.items() if content(path) != new}
-    written: dict[Path, Path] = {}
-    try:
-        for path, new in changed.items():
+    if not changed:
+        return []
+    common = Path(os.path.commonpath([path.absolute().parent for path in changed]))
+    while not common.is_dir():
+        common = common.parent
+    with scratch(common) as folder:
+        staged: dict[Path, Path] = {}
+        for number, (path, new) in enumerate(changed.items()):
             if new is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-                written[path] = Path(name)
-                with os.fdopen(handle, "wb") as file:
-                    file.write(new)
-                _set_ordinary_mode(Path(name))
+                staged[path] = folder / str(number)
+                staged[path].write_bytes(new)
         with restored_on_failure(changed):
             for path in changed:
-                if path in written:
-                    os.replace(written[path], path)
+                if path in staged:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    os.replace(staged[path], path)
                 else:
                     path.unlink()
-    finally:
-        for temporary in written.values():
-            temporary.unlink(missing_ok=True)
     return list(changed)
 
 
@@ -74,6 +183,28 @@ def content(path: Path) -> bytes | None:
         bytes or None: its content, ``None`` if there is no such file.
     """
     return path.read_bytes() if path.is_file() else None
+
+
+def text(path: Path) -> str:
+    """What a text file holds.
+
+    Args:
+        path (Path): the file.
+
+    Returns:
+        str: its text.
+
+    Raises:
+        ToolError: if it is not UTF-8.
+        OSError: if it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ToolError(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}). Save it "
+            "as UTF-8, or restore it."
+        ) from error
 
 
 def with_unix_lines(data: bytes) -> bytes:
@@ -92,25 +223,29 @@ def with_unix_lines(data: bytes) -> bytes:
     return data
 
 
-def replace_folder(new: Path, old: Path) -> None:
+def replace_folder(
+    new: Path, old: Path, approve: Callable[[Path], None] = lambda old: None
+) -> None:
     """Move a folder to where another one is, which is removed.
 
     Args:
         new (Path): the folder to move, on the same file system.
         old (Path): its new path. A folder that is there is kept if the move
             fails.
+        approve (Callable[[Path], None]): called with the old folder once
+            nobody finds it under its path anymore; raises to keep it.
 
     Raises:
         OSError: if the move fails.
     """
-    with tempfile.TemporaryDirectory(
-        dir=old.parent, prefix=f".{old.name}-", ignore_cleanup_errors=True
-    ) as temporary:
-        aside = Path(temporary) / "old"
+    with scratch(old.parent) as temporary:
+        aside = temporary / "old"
         existed = old.exists()
         if existed:
             old.rename(aside)
         try:
+            if existed:
+                approve(aside)
             new.rename(old)
         except BaseException:
             if existed:
@@ -118,16 +253,15 @@ def replace_folder(new: Path, old: Path) -> None:
             raise
 
 
-def _put(path: Path, old: bytes | None) -> None:
-    if old is None:
+def put(path: Path, new: bytes | None) -> None:
+    """Write a file, and the folders around it, or remove it.
+
+    Args:
+        path (Path): the file.
+        new (bytes or None): its content; None if it is not to be there.
+    """
+    if new is None:
         path.unlink(missing_ok=True)
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(old)
-
-
-def _set_ordinary_mode(path: Path) -> None:
-    """The mode that a newly created file gets; ``mkstemp`` gives 0600."""
-    mask = os.umask(0)
-    os.umask(mask)
-    path.chmod(0o666 & ~mask)
+        path.write_bytes(new)

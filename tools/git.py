@@ -1,5 +1,6 @@
 """Git, shielded from the user's configuration and from enclosing repositories."""
 
+import hashlib
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,6 @@ from tools.errors import ToolError
 
 #: Settings that would change the bytes that git reads or writes. They are given
 #: on the command line as well, since a repository's own file could set them.
-#: A checkout may belong to somebody else: in a container it often does.
 _SETTINGS = {
     "apply.ignoreWhitespace": "no",
     "apply.whitespace": "nowarn",
@@ -24,7 +24,6 @@ _SETTINGS = {
     "core.safecrlf": "false",
     "gc.auto": "0",
     "maintenance.auto": "false",
-    "safe.directory": "*",
 }
 
 
@@ -32,8 +31,10 @@ def environment(folder: Path, extra: Mapping[str, str] | None = None) -> dict[st
     """The environment in which git sees ``folder`` and nothing around it.
 
     Args:
-        folder (Path): where git is to work. A repository that encloses it is
-            out of sight; one in the folder itself is used.
+        folder (Path): where git is to work. A repository in the folder itself
+            is used, whoever owns it; one that encloses it is out of sight. In a
+            repository below its top, ``git apply`` skips all files with status
+            0, and GIT_CEILING_DIRECTORIES cannot name a folder with a colon.
         extra (Mapping[str, str], optional): variables to set on top.
 
     Returns:
@@ -45,10 +46,10 @@ def environment(folder: Path, extra: Mapping[str, str] | None = None) -> dict[st
     return {
         **inherited,
         "GIT_ATTR_NOSYSTEM": "1",
-        "GIT_CEILING_DIRECTORIES": str(folder.resolve().parent),
         "GIT_CONFIG_GLOBAL": os.devnull,
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_CONFIG_SYSTEM": os.devnull,
+        "GIT_DIR": str(folder.resolve() / ".git"),
         "GIT_TERMINAL_PROMPT": "0",
         "LC_ALL": "C",
         **(extra or {}),
@@ -86,7 +87,7 @@ def run(
         subprocess.CompletedProcess[bytes]: with both outputs captured.
 
     Raises:
-        ToolError: if there is no ``git``.
+        ToolError: if there is no ``git`` that can be run.
     """
     try:
         return subprocess.run(
@@ -97,12 +98,16 @@ def run(
             capture_output=True,
             check=False,
         )
-    except FileNotFoundError as error:
+    except OSError as error:
         if not folder.is_dir():
             raise ToolError(f"The folder {folder} does not exist.") from error
+        problem = (
+            "was not found on PATH"
+            if isinstance(error, FileNotFoundError)
+            else f"cannot be run: {error.strerror}"
+        )
         raise ToolError(
-            "git was not found on PATH. Install git 2.32 or later; it applies the "
-            "patches."
+            f"git {problem}. Install git 2.32 or later; it applies the patches."
         ) from error
 
 
@@ -150,3 +155,18 @@ def split(output: str) -> Sequence[str]:
 def text(raw: bytes) -> str:
     """Git's output as text; bytes that are not UTF-8 are kept as surrogates."""
     return raw.decode("utf-8", "surrogateescape")
+
+
+def blob(content: bytes | None) -> str:
+    """The name that git gives to a content.
+
+    Args:
+        content (bytes or None): the content of a file; None for no file.
+
+    Returns:
+        str: its SHA-1 as a blob; all zeros for no file.
+    """
+    if content is None:
+        return "0" * 40
+    header = b"blob %d\0" % len(content)
+    return hashlib.sha1(header + content, usedforsecurity=False).hexdigest()

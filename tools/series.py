@@ -1,23 +1,27 @@
 """The patches, in order, and how they are applied to a plain folder."""
 
+import hashlib
 import re
-import shutil
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
-from tools import git, layout
+from tools import files, git, layout
 from tools.base import BASE_RELEASE
 from tools.errors import ToolError
-from tools.files import restored_on_failure
 
 
 ORDER_FILE = "series"
 
+#: Holds a number that each export raises, so that revisions can be ordered.
+REVISION_FILE = "revision"
+
+#: What the local version label of a patched torch has before its revision.
+LABEL = "named"
+
 _DIFF = re.compile(r"^diff --git (.*)$", re.MULTILINE)
 _PATHS = re.compile(r"a/(\S+) b/(\S+)\r?$")
-_INDEX = re.compile(r"^index ([0-9a-f]+)\.\.([0-9a-f]+)", re.MULTILINE)
+_INDEX = re.compile(r"^index ([0-9a-f]{40})\.\.([0-9a-f]{40})\b", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def patches(release: str = BASE_RELEASE, root: Path = layout.PATCHES) -> list[Pa
 def _ordered_names(root: Path) -> list[str]:
     order = root / ORDER_FILE
     try:
-        lines = order.read_text(encoding="utf-8").splitlines()
+        lines = files.text(order).splitlines()
     except FileNotFoundError as error:
         raise ToolError(
             f"The order file {order} is missing. It lists the patches, one file name "
@@ -102,6 +106,18 @@ def _ordered_names(root: Path) -> list[str]:
     return names
 
 
+def slug(name: str) -> str:
+    """The name of a patch without its number.
+
+    Args:
+        name (str): the file name.
+
+    Returns:
+        str: what git made of the subject, and the suffix.
+    """
+    return re.sub(r"^\d+-", "", name)
+
+
 def touched_files(patches: Sequence[Patch]) -> list[str]:
     """The files that patches change, create or remove.
 
@@ -117,39 +133,75 @@ def touched_files(patches: Sequence[Patch]) -> list[str]:
     return sorted({path for patch in patches for path in _diffs(patch)})
 
 
-def base_blobs(patches: Sequence[Patch]) -> dict[str, str]:
-    """The git blob hashes that the touched files have before the series.
+def blobs(patches: Sequence[Patch]) -> dict[str, tuple[str, str]]:
+    """What the touched files are before and after the series.
 
     Args:
         patches (Sequence[Patch]): the series, in order.
 
     Returns:
-        dict[str, str]: POSIX path to the SHA-1 in the index line of the first
-        patch that touches the file; all zeros for a file that a patch creates.
+        dict[str, tuple[str, str]]: POSIX path to the git blob hashes in the index
+        lines of the first and of the last patch that touches the file; all
+        zeros for no file.
 
     Raises:
         ToolError: if a patch cannot be read or has no full index line.
     """
-    blobs: dict[str, str] = {}
+    found: dict[str, tuple[str, str]] = {}
     for patch in patches:
-        for path, diff in _diffs(patch).items():
-            index = _INDEX.search(diff)
-            if index is None or len(index[1]) != 40:
-                raise ToolError(
-                    f"{patch.path} has no full index line for {path}. Write it anew "
-                    "with 'python -m tools export'."
-                )
-            blobs.setdefault(path, index[1])
-    return blobs
+        for path, (before, after) in _own_blobs(patch).items():
+            found[path] = (found.get(path, (before,))[0], after)
+    return found
+
+
+def _own_blobs(patch: Patch) -> dict[str, tuple[str, str]]:
+    """As :func:`blobs`, for one patch."""
+    found: dict[str, tuple[str, str]] = {}
+    for path, diff in _diffs(patch).items():
+        index = _INDEX.search(diff)
+        if index is None:
+            raise ToolError(
+                f"{patch.path} has no full index line for {path}. Write it anew with "
+                "'python -m tools export'."
+            )
+        found[path] = (index[1], index[2])
+    return found
+
+
+def departures(
+    patches: Sequence[Patch],
+    before: Mapping[str, bytes | None],
+    folder: Path,
+    *,
+    back: bool = False,
+) -> list[str]:
+    """The files that did not become what the patches promise.
+
+    Neither git's exit status nor that each hunk found a place says so: a patch
+    may have lost a hunk, or may have been skipped.
+
+    Args:
+        patches (Sequence[Patch]): the patches, all of them applied.
+        before (Mapping[str, bytes or None]): what the touched files were.
+        folder (Path): where they are now.
+        back (bool): whether the patches were taken back instead.
+
+    Returns:
+        list[str]: POSIX paths. A file that was not as its first patch has it,
+        e.g. one of another release, is left out.
+    """
+    found = []
+    for path, states in blobs(patches).items():
+        start, end = reversed(states) if back else states
+        now = git.blob(files.content(folder / path))
+        if git.blob(before.get(path)) == start and now != end:
+            found.append(path)
+    return found
 
 
 def _diffs(patch: Patch) -> dict[str, str]:
     """Path to the text of its diff, for each file that a patch touches."""
-    try:
-        text = git.text(patch.path.read_bytes())
-    except OSError as error:
-        raise ToolError(f"{patch.path} cannot be read: {error.strerror}.") from error
-    _, *parts = _DIFF.split(text)
+    _, *parts = _DIFF.split(git.text(patch.path.read_bytes()))
     diffs: dict[str, str] = {}
     for header, diff in zip(parts[::2], parts[1::2]):
         paths = _PATHS.fullmatch(header)
@@ -168,21 +220,24 @@ def _diffs(patch: Patch) -> dict[str, str]:
     return diffs
 
 
-def apply(patches: Sequence[Patch], folder: Path) -> None:
+def apply(patches: Sequence[Patch], folder: Path, *, exact: bool = True) -> None:
     """Apply patches, in order, to a plain folder; all of them, or none.
 
     The folder need not be a git repository, and one that encloses it plays no
-    part. Nor does the user's git configuration.
+    part. Nor does the user's git configuration. Each touched file must become
+    what the patches promise in their index lines.
 
     Args:
         patches (Sequence[Patch]): the patches, first to last.
         folder (Path): the folder that holds ``torch/``. It is changed in place.
+        exact (bool): whether the files must be those that the patches were
+            made for. If not, those of another release are taken, too.
 
     Raises:
         ToolError: if a patch does not apply (the message names patch, file and
             hunk; the folder is as it was), or there is no ``git``.
     """
-    _apply(patches, folder, back=False)
+    _apply(patches, folder, exact=exact, back=False)
 
 
 def reverse(patches: Sequence[Patch], folder: Path) -> None:
@@ -195,24 +250,34 @@ def reverse(patches: Sequence[Patch], folder: Path) -> None:
     Raises:
         ToolError: as :func:`apply`.
     """
-    _apply(patches, folder, back=True)
+    _apply(patches, folder, exact=True, back=True)
 
 
-def _apply(patches: Sequence[Patch], folder: Path, *, back: bool) -> None:
+def _apply(patches: Sequence[Patch], folder: Path, *, exact: bool, back: bool) -> None:
     if not patches:
         return
-    touched = touched_files(patches)
+    states = blobs(patches)
     # Git checks before it writes, but may still run out of space.
-    with restored_on_failure(folder / path for path in touched):
+    with files.restored_on_failure(folder / path for path in states) as contents:
+        before = {path: contents[folder / path] for path in states}
         # One input, not one argument a patch: git checks all of an input before
         # it writes, and with -R goes through it from the end.
         series = b"\n".join(patch.path.read_bytes() for patch in patches)
         done = git.run(folder, "apply", *_direction(back), "-", stdin=series)
         if done.returncode:
-            raise _failure(patches, folder, touched, back, git.text(done.stderr))
+            raise _failure(patches, folder, before, back, git.text(done.stderr))
         # Of one input, git writes the changes to a file after its removal.
         for path in _removed_files(patches, back):
             (folder / path).unlink(missing_ok=True)
+        if wrong := departures(patches, before, folder, back=back):
+            complaint = f"{wrong[0]} did not become what the index lines say"
+            raise _failure(patches, folder, before, back, complaint)
+        for path, (old, new) in states.items():
+            if exact and git.blob(before[path]) != (new if back else old):
+                raise ToolError(
+                    f"{folder / path} is not the file of PyTorch {BASE_RELEASE} that "
+                    "the series is for. Give an unchanged one. Nothing was changed."
+                )
 
 
 def _removed_files(patches: Sequence[Patch], back: bool) -> list[str]:
@@ -231,33 +296,58 @@ def _direction(back: bool) -> list[str]:
 def _failure(
     patches: Sequence[Patch],
     folder: Path,
-    touched: Sequence[str],
+    before: Mapping[str, bytes | None],
     back: bool,
     complaint: str,
 ) -> ToolError:
-    """The error for a series that git refused: patch, file and hunk."""
+    """The error for a series that did not do its work: patch, file and hunk."""
     whole = "taken back from" if back else "applied to"
-    with tempfile.TemporaryDirectory() as throwaway:
-        copy = Path(throwaway)
-        copy_files(folder, copy, touched)
+    with files.scratch() as copy:
+        for path, content in before.items():
+            files.put(copy / path, content)
         series = b"\n".join(patch.path.read_bytes() for patch in patches)
         other = git.run(
             copy, "apply", "--check", *_direction(not back), "-", stdin=series
         )
-        if other.returncode == 0:
-            state = "are not applied to" if back else "are already applied to"
-            return ToolError(f"The patches {state} {folder}; there is nothing to do.")
-        for patch in reversed(patches) if back else patches:
-            problem = rejected(patch, copy, back=back)
-            if problem:
-                return ToolError(
-                    f"The series cannot be {whole} {folder}: {problem} Nothing was "
-                    "changed."
-                )
+    if other.returncode == 0:
+        state = "are not applied to" if back else "are already applied to"
+        return ToolError(f"The patches {state} {folder}; there is nothing to do.")
+    problem = first_problem(patches, before, back=back)
     return ToolError(
-        f"The series cannot be {whole} {folder}; nothing was changed. git says: "
-        f"{complaint.strip()}"
+        f"The series cannot be {whole} {folder}: "
+        f"{problem or f'git says: {complaint.strip()}.'} Nothing was changed."
     )
+
+
+def first_problem(
+    patches: Sequence[Patch],
+    before: Mapping[str, bytes | None],
+    *,
+    back: bool = False,
+) -> str:
+    """The first patch that does not apply, or not do what it promises.
+
+    Args:
+        patches (Sequence[Patch]): the patches, first to last.
+        before (Mapping[str, bytes or None]): what the touched files are.
+        back (bool): whether to take the patches back instead.
+
+    Returns:
+        str: a sentence that names patch, file and hunk; empty if there is none.
+    """
+    with files.scratch() as copy:
+        for path in touched_files(patches):
+            files.put(copy / path, before.get(path))
+        for patch in reversed(patches) if back else patches:
+            earlier = {path: files.content(copy / path) for path in _diffs(patch)}
+            if problem := rejected(patch, copy, back=back):
+                return problem
+            if wrong := departures([patch], earlier, copy, back=back):
+                return (
+                    f"Patch {patch.name} does not make of {wrong[0]} what its index "
+                    "line says; it was cut or edited. Restore it."
+                )
+    return ""
 
 
 def copy_files(source: Path, target: Path, paths: Sequence[str]) -> None:
@@ -270,8 +360,7 @@ def copy_files(source: Path, target: Path, paths: Sequence[str]) -> None:
     """
     for path in paths:
         if (source / path).is_file():
-            (target / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / path, target / path)
+            files.put(target / path, (source / path).read_bytes())
 
 
 def rejected(patch: Patch, folder: Path, *, back: bool = False) -> str:
@@ -321,21 +410,133 @@ def _first_rejection(report: str) -> str:
 def overlay_files(root: Path = layout.OVERLAY) -> dict[str, Path]:
     """The new files that are laid over PyTorch.
 
+    Those are the Python files below ``torch/`` whose modules can be imported;
+    what editors and systems leave beside them is not.
+
     Args:
         root (Path): the folder that mirrors the PyTorch tree.
 
     Returns:
         dict[str, Path]: POSIX path in the tree, e.g.
-        ``"torch/optim/_names/keys.py"``, to the file; sorted, without what the
-        interpreter caches.
+        ``"torch/optim/_names/keys.py"``, to the file; sorted.
 
     Raises:
-        ToolError: if the folder does not exist.
+        ToolError: if the folder does not exist, or one of the files, or a
+            folder, is a link.
     """
     if not root.is_dir():
         raise ToolError(f"The overlay folder {root} does not exist; restore it.")
-    return {
-        file.relative_to(root).as_posix(): file
+    found: dict[str, Path] = {}
+    for file in sorted(root.rglob("*")):
+        path = file.relative_to(root)
+        if not is_module(path):
+            continue
+        if file.is_symlink():
+            raise ToolError(
+                f"{file} is a link; the overlay holds files. Put the file itself there."
+            )
+        if file.is_file() and path.suffix:
+            found[path.as_posix()] = file
+    return found
+
+
+def is_module(path: PurePath) -> bool:
+    """Whether a path is that of a module or package of the overlay.
+
+    Args:
+        path (PurePath): the path in PyTorch's tree.
+
+    Returns:
+        bool: True if it lies below ``torch/`` and could be imported.
+    """
+    return (
+        path.parts[0] == "torch"
+        and all(part.isidentifier() for part in path.with_suffix("").parts)
+        and path.suffix in ("", ".py", ".pyi")
+        and "__pycache__" not in path.parts
+    )
+
+
+def strays(
+    patches_root: Path = layout.PATCHES, overlay_root: Path = layout.OVERLAY
+) -> list[Path]:
+    """Files in the folders of patches and overlay that belong to neither.
+
+    Args:
+        patches_root (Path): the folder of the patches.
+        overlay_root (Path): the folder of the overlay.
+
+    Returns:
+        list[Path]: the files, sorted, without what the interpreter caches.
+    """
+    own = {*overlay_files(overlay_root).values()}
+    own |= {patches_root / ORDER_FILE, patches_root / REVISION_FILE}
+    own |= {*patches_root.glob("*.patch"), *patches_root.glob("*/*.patch")}
+    return [
+        file
+        for root in (patches_root, overlay_root)
         for file in sorted(root.rglob("*"))
-        if file.is_file() and "__pycache__" not in file.parts
-    }
+        if (file.is_symlink() or not file.is_dir())
+        and file not in own
+        and "__pycache__" not in file.parts
+    ]
+
+
+def revision_number(root: Path = layout.PATCHES) -> int:
+    """The number that each export raises.
+
+    Args:
+        root (Path): the folder of the patches.
+
+    Returns:
+        int: the number; 0 before the first export.
+
+    Raises:
+        ToolError: if its file holds no number.
+    """
+    file = root / REVISION_FILE
+    number = files.text(file).strip() if file.exists() else "0"
+    if not number.isdecimal():
+        raise ToolError(
+            f"{file} holds {number!r}, not a number. Restore it, or after a merge, "
+            "write the larger of the two."
+        )
+    return int(number)
+
+
+def revision(
+    patches: Sequence[Patch],
+    overlay: Mapping[str, Path],
+    root: Path = layout.PATCHES,
+) -> str:
+    """What tells this state of the series from every other one.
+
+    As the end of a version, it makes a newer state the newer version.
+
+    Args:
+        patches (Sequence[Patch]): the patches.
+        overlay (Mapping[str, Path]): the overlay, as :func:`overlay_files` gives
+            it.
+        root (Path): the folder with the number.
+
+    Returns:
+        str: the number, and a digest of patches and overlay: ``"8.g1a2b3c4d"``.
+    """
+    digest = hashlib.sha256()
+    for name, path in [*((p.name, p.path) for p in patches), *overlay.items()]:
+        content = path.read_bytes()
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    # As git does in "git describe"; digits alone would be taken for a number.
+    return f"{revision_number(root)}.g{digest.hexdigest()[:8]}"
+
+
+def label(revision: str) -> str:
+    """The local version label of a torch that holds the series.
+
+    Args:
+        revision (str): what :func:`revision` returned.
+
+    Returns:
+        str: for example ``"named.8.g1a2b3c4d"``.
+    """
+    return f"{LABEL}.{revision}"

@@ -9,11 +9,10 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tools import layout, series
+from tools import files, layout, series
 from tools.base import BASE_RELEASE
 from tools.errors import ToolError
 
@@ -80,19 +79,14 @@ def build(
     _check_destination(checkout, destination)
     patches = series.patches() if patches is None else patches
     overlay = series.overlay_files() if overlay is None else overlay
-    try:
-        _prepare(checkout, destination, patches, overlay)
-        built = _hand_over(destination, arguments)
-        return _collect(built, out_dir)
-    except OSError as error:
-        # Its own text, which names the file; one that shutil.copytree raises
-        # has no error number, but a list of what it could not copy.
-        raise ToolError(f"The source build could not go on: {error}.") from error
+    _prepare(checkout, destination, patches, overlay)
+    label = series.label(series.revision(patches, overlay))
+    return _collect(_hand_over(destination, label, arguments), out_dir)
 
 
 def _check_checkout(checkout: Path) -> None:
     try:
-        version = (checkout / "version.txt").read_text(encoding="utf-8").strip()
+        version = files.text(checkout / "version.txt").strip()
     except OSError as error:
         raise ToolError(
             f"{checkout} is not a PyTorch checkout: it has no readable version.txt."
@@ -132,10 +126,8 @@ def _prepare(
 ) -> None:
     """Put the patched copy in its place, once it is complete."""
     destination.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        dir=destination.parent, prefix=f".{destination.name}-"
-    ) as scratch:
-        copy = Path(scratch, "copy")
+    with files.scratch(destination.parent) as scratch:
+        copy = scratch / "copy"
         print(f"Copying {checkout} to {destination}", file=sys.stderr)
         shutil.copytree(
             checkout,
@@ -157,14 +149,14 @@ def _prepare(
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
         if destination.exists():
-            destination.rename(Path(scratch, "earlier"))
+            destination.rename(scratch / "earlier")
         copy.rename(destination)
 
 
-def _hand_over(copy: Path, arguments: Sequence[str]) -> Path:
+def _hand_over(copy: Path, label: str, arguments: Sequence[str]) -> Path:
     """Run PyTorch's own build in the copy, and say which wheel it made."""
     environment = dict(os.environ)
-    environment.setdefault("PYTORCH_BUILD_VERSION", f"{BASE_RELEASE}+named")
+    environment.setdefault("PYTORCH_BUILD_VERSION", f"{BASE_RELEASE}+{label}")
     environment.setdefault("PYTORCH_BUILD_NUMBER", "1")
     print(f"Building in {copy}", file=sys.stderr)
     done = subprocess.run(
@@ -190,6 +182,6 @@ def _collect(wheel: Path, out_dir: Path) -> Path:
     """Move the wheel to where the user wants it, complete or not at all."""
     out_dir.mkdir(parents=True, exist_ok=True)
     target = out_dir / wheel.name
-    with tempfile.TemporaryDirectory(dir=out_dir, prefix=".wheel-") as scratch:
+    with files.scratch(out_dir) as scratch:
         os.replace(shutil.move(wheel, scratch), target)
     return target

@@ -4,8 +4,8 @@ The tree holds the base's Python sources in one commit (tag ``base``), the
 overlay in the next, and then one commit a patch. :mod:`tools.export` is the way back.
 """
 
+import json
 import re
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,8 +14,7 @@ from pathlib import Path
 from tools import files, git, layout, series
 from tools.base import BASE_RELEASE
 from tools.errors import ToolError
-from tools.series import Patch
-from tools.wheel import LABEL
+from tools.series import LABEL, Patch
 
 
 AUTHOR = "optim-names contributors"
@@ -25,6 +24,12 @@ BASE = "refs/tags/base"
 
 #: The commit that the files in ``patches/`` and the overlay correspond to.
 EXPORTED = "refs/optim-names/exported"
+
+#: Below ``.git``: what patches and overlay were when the tree was made.
+_MADE_FROM = "optim-names.json"
+
+#: The error for a folder that holds none.
+NO_TREE = "{} is not a materialized tree; run 'python -m tools materialize'."
 
 #: Where ``materialize`` puts the tree.
 TREE = layout.BUILD / "tree"
@@ -186,6 +191,7 @@ def materialize(
             apply: the commits up to it are there then, and the message says
             how to go on.
     """
+    made_from = state_of_series(patches_root, overlay_root)
     todo = series.patches(release, patches_root)
     overlay = {p: f.read_bytes() for p, f in series.overlay_files(overlay_root).items()}
     both = sorted(overlay.keys() & sources.keys())
@@ -197,19 +203,100 @@ def materialize(
     _refuse_without_files(todo, sources)
     _refuse_to_lose(into, force)
     into.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        dir=into.parent, prefix=f".{into.name}-", ignore_cleanup_errors=True
-    ) as temporary:
-        fresh = Path(temporary) / "tree"
+    with files.scratch(into.parent) as temporary:
+        fresh = temporary / "tree"
         fresh.mkdir()
         _initialize(fresh, release)
         _import_commits(fresh, sources, overlay, release)
-        problem = _am(fresh, todo, into)
+        problem = _am(fresh, todo, into) or _promise_problem(todo, sources, fresh, into)
         git.output(fresh, "update-ref", EXPORTED, "HEAD")
-        files.replace_folder(fresh, into)
+        write_made_from(fresh, made_from, patches_root, overlay_root)
+
+        def approve(old: Path) -> None:
+            # All this took time in which somebody may have gone on working.
+            _refuse_to_lose(old, force, into)
+
+        files.replace_folder(fresh, into, approve)
     if problem:
         raise ToolError(problem)
     return todo
+
+
+def state_of_series(patches_root: Path, overlay_root: Path) -> dict[Path, str]:
+    """What patches and overlay are, as files.
+
+    Args:
+        patches_root (Path): the folder of the patches.
+        overlay_root (Path): the folder of the overlay.
+
+    Returns:
+        dict[Path, str]: each file that an export could write or remove, to its
+        git blob hash.
+    """
+    paths = [
+        patches_root / series.ORDER_FILE,
+        *patches_root.rglob("*.patch"),
+        *series.overlay_files(overlay_root).values(),
+    ]
+    return {path: git.blob(files.content(path)) for path in paths}
+
+
+def write_made_from(
+    tree: Path, state: Mapping[Path, str], patches_root: Path, overlay_root: Path
+) -> None:
+    """Keep in a tree what :func:`state_of_series` returned.
+
+    Args:
+        tree (Path): the tree, of which this is the state of the series.
+        state (Mapping[Path, str]): the state.
+        patches_root (Path): the folder of the patches.
+        overlay_root (Path): the folder of the overlay.
+    """
+    kept = {
+        name: {
+            path.relative_to(root).as_posix(): blob
+            for path, blob in state.items()
+            if path.is_relative_to(root)
+        }
+        for name, root in (("patches", patches_root), ("overlay", overlay_root))
+    }
+    text = json.dumps(kept, indent=1, sort_keys=True)
+    (tree / ".git" / _MADE_FROM).write_text(text, encoding="utf-8")
+
+
+def made_from(tree: Path, patches_root: Path, overlay_root: Path) -> dict[Path, str]:
+    """What patches and overlay were when a tree was made, or exported last.
+
+    Args:
+        tree (Path): the tree.
+        patches_root (Path): the folder of the patches.
+        overlay_root (Path): the folder of the overlay.
+
+    Returns:
+        dict[Path, str]: as :func:`state_of_series`; empty if a tree has no
+        record of it.
+    """
+    content = files.content(tree / ".git" / _MADE_FROM)
+    kept = {} if content is None else json.loads(content)
+    return {
+        root / path: blob
+        for name, root in (("patches", patches_root), ("overlay", overlay_root))
+        for path, blob in kept.get(name, {}).items()
+    }
+
+
+def _promise_problem(
+    patches: Sequence[Patch],
+    sources: Mapping[str, bytes],
+    fresh: Path,
+    final: Path,
+) -> str:
+    if not series.departures(patches, sources, fresh):
+        return ""
+    return (
+        f"{series.first_problem(patches, sources)} Or, if the commits in {final} are as "
+        "they should be, run 'python -m tools export'."
+    )
 
 
 def _refuse_without_files(patches: Sequence[Patch], sources: Iterable[str]) -> None:
@@ -220,12 +307,12 @@ def _refuse_without_files(patches: Sequence[Patch], sources: Iterable[str]) -> N
             if path not in known and not path.startswith("torch/"):
                 raise ToolError(
                     f"Patch {patch.name} changes {path}, which no wheel holds. Give a "
-                    "PyTorch checkout with --checkout."
+                    "PyTorch checkout with --source."
                 )
 
 
-def _refuse_to_lose(into: Path, force: bool) -> None:
-    """Raise unless the folder may be replaced."""
+def _refuse_to_lose(into: Path, force: bool, name: Path | None = None) -> None:
+    """Raise unless the folder, which the user knows as ``name``, may be replaced."""
     if not into.exists() or (into.is_dir() and not any(into.iterdir())):
         return
     if not is_tree(into):
@@ -233,10 +320,10 @@ def _refuse_to_lose(into: Path, force: bool) -> None:
             f"{into} exists and was not made by this command; give another folder "
             "with --into, or move it away."
         )
-    problem = unexported_work(into)
-    if problem and not force:
+    problem = "" if force else unexported_work(into)
+    if problem:
         raise ToolError(
-            f"{into} {problem}. Keep it with 'python -m tools export', or throw it "
+            f"{name or into} {problem}. Keep it with 'python -m tools export', or throw it "
             "away with 'python -m tools materialize --force'."
         )
 
@@ -253,6 +340,26 @@ def is_tree(folder: Path) -> bool:
     if not (folder / ".git").is_dir():
         return False
     return git.run(folder, "rev-parse", "--verify", "-q", EXPORTED).returncode == 0
+
+
+def new_modules(tree: Path = TREE) -> list[str]:
+    """The files of the overlay as they are in a tree, committed or not.
+
+    Args:
+        tree (Path): the materialized tree.
+
+    Returns:
+        list[str]: POSIX paths, sorted.
+
+    Raises:
+        ToolError: if there is no tree.
+    """
+    if not is_tree(tree):
+        raise ToolError(NO_TREE.format(tree))
+    before = {*git.split(git.output(tree, "ls-tree", "-rz", "--name-only", BASE))}
+    listed = ("ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    names = {*git.split(git.output(tree, *listed))} - before
+    return sorted(name for name in names if (tree / name).is_file())
 
 
 def unexported_work(tree: Path) -> str:
@@ -375,17 +482,21 @@ def _am(tree: Path, patches: Sequence[Patch], final: Path) -> str:
     if done.returncode == 0:
         return ""
     patch = _stopped_at(tree, patches)
+    words = git.text(done.stderr).strip()
     if patch is None:
-        return f"git am failed: {git.text(done.stderr).strip()}"
-    with tempfile.TemporaryDirectory() as throwaway:
-        copy = Path(throwaway)
+        raise ToolError(f"git am failed: {words}")
+    diff = patch.path.read_bytes()
+    if git.run(tree, "apply", "--check", "-", stdin=diff).returncode == 0:
+        raise ToolError(
+            f"Patch {patch.name} applies, but git could not commit it: {words}"
+        )
+    with files.scratch() as copy:
         series.copy_files(tree, copy, series.touched_files([patch]))
         problem = series.rejected(patch, copy)
     return (
-        f"{problem or f'Patch {patch.name} cannot be committed.'} The commits before "
-        f"it are in {final}. There, run 'git am --show-current-patch=diff | git apply "
-        "--reject', edit, 'git add' and 'git am --continue'; then run 'python -m tools "
-        "export'."
+        f"{problem or words} The commits before it are in {final}. There, run 'git am "
+        "--show-current-patch=diff | git apply --reject', edit, 'git add' and 'git am "
+        "--continue'; then run 'python -m tools export'."
     )
 
 

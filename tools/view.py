@@ -5,24 +5,23 @@ the installed torch, except for the files that differ. Put first on
 ``PYTHONPATH``, it stands in for the installed one.
 """
 
-import hashlib
+import atexit
 import importlib.metadata
 import importlib.util
 import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from tools import files, git, layout, series
 from tools.base import BASE_RELEASE
 from tools.errors import ToolError
-from tools.series import Patch
-from tools.tree import BASE, TREE, is_tree
-from tools.wheel import LABEL
+from tools.series import LABEL, Patch
+from tools.tree import BASE, NO_TREE, TREE, is_tree
 
 
 #: Path below ``torch/`` to a file to link, a content to write, or None for a
@@ -35,6 +34,7 @@ VIEWS = layout.BUILD / "view"
 
 _STAMP = "view.json"
 _VERSION_FILE = "version.py"
+_LABEL = re.compile(rb"[+.]%s(?:\.[a-z0-9.]+)?(?=['\"])" % LABEL.encode())
 
 
 def installed_torch() -> Path:
@@ -117,10 +117,8 @@ def build(
     if into.exists() and not (into / _STAMP).is_file() and any(into.iterdir()):
         raise ToolError(f"{into} exists and is no view; move it away.")
     into.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        dir=into.parent, prefix=f".{into.name}-", ignore_cleanup_errors=True
-    ) as temporary:
-        fresh = Path(temporary) / "view"
+    with files.scratch(into.parent) as temporary:
+        fresh = temporary / "view"
         _mirror(torch, fresh / "torch", changes)
         (fresh / _STAMP).write_text(stamp, encoding="utf-8")
         try:
@@ -165,19 +163,25 @@ def stock_environment() -> dict[str, str]:
     except OSError:
         writable = False
     if not writable:
-        # A user's own folder: nobody else can have put a torch there.
+        # Another user could put a torch where its name can be foreseen.
         user = f"optim-names-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
-        private = Path(tempfile.gettempdir()) / user
-        private.mkdir(mode=0o700, exist_ok=True)
-        into = private / "stock"
+        into = (files.private_folder(user) or _fresh_folder()) / "stock"
     return environment(build("stock", into))
+
+
+def _fresh_folder() -> Path:
+    """A temporary folder that is removed when this process ends."""
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(files.scratch())
 
 
 def _stock_changes(
     torch: Path, patches: Sequence[Patch], overlay: Sequence[str]
 ) -> Changes:
     """What makes the installed torch the published one."""
-    blobs = _below_torch(series.base_blobs(patches))
+    before = {path: old for path, (old, _) in series.blobs(patches).items()}
+    blobs = _below_torch(before)
     changes: Changes = {
         path: None
         for path in _below_torch(dict.fromkeys(overlay))
@@ -185,35 +189,24 @@ def _stock_changes(
     }
     if all(_blob(files.content(torch / path)) == blob for path, blob in blobs.items()):
         return changes
-    with tempfile.TemporaryDirectory() as temporary:
-        copy = Path(temporary)
+    with files.scratch() as copy:
         series.copy_files(torch.parent, copy, [f"torch/{path}" for path in blobs])
         for file in filter(Path.is_file, copy.rglob("*")):
             file.write_bytes(files.with_unix_lines(file.read_bytes()))
         try:
             series.reverse(patches, copy)
-            different = [
-                path
-                for path, blob in blobs.items()
-                if _blob(files.content(copy / "torch" / path)) != blob
-            ]
         except ToolError as error:
-            raise _neither(torch) from error
-        if different:
-            raise _neither(torch)
+            raise ToolError(
+                f"The torch in {torch} is neither the published {BASE_RELEASE} nor one "
+                "patched with this series. Install the patched wheel again: pip "
+                "install ."
+            ) from error
         version = (torch / _VERSION_FILE).read_bytes()
         return {
             **changes,
-            _VERSION_FILE: re.sub(rb"[+.]%s(?=['\"])" % LABEL.encode(), b"", version),
+            _VERSION_FILE: _LABEL.sub(b"", version),
             **{path: files.content(copy / "torch" / path) for path in blobs},
         }
-
-
-def _neither(torch: Path) -> ToolError:
-    return ToolError(
-        f"The torch in {torch} is neither the published {BASE_RELEASE} nor one patched "
-        "with this series. Install the patched wheel again: pip install ."
-    )
 
 
 def _tree_changes(
@@ -221,9 +214,7 @@ def _tree_changes(
 ) -> Changes:
     """What makes the installed torch the one in the materialized tree."""
     if not is_tree(tree):
-        raise ToolError(
-            f"{tree} is not a materialized tree; run 'python -m tools materialize'."
-        )
+        raise ToolError(NO_TREE.format(tree))
     edited = git.output(tree, "diff", "--name-only", "--no-renames", "-z", BASE)
     added = git.output(tree, "ls-files", "--others", "--exclude-standard", "-z")
     # The installed torch may be a patched one: what the series touches comes
@@ -250,11 +241,7 @@ def _below_torch(paths: Mapping[str, str | None]) -> dict[str, str | None]:
 
 def _blob(content: bytes | None) -> str:
     """The name that git gives to a content; all zeros for no file."""
-    if content is None:
-        return "0" * 40
-    content = files.with_unix_lines(content)
-    git_object = b"blob %d\0%s" % (len(content), content)
-    return hashlib.sha1(git_object, usedforsecurity=False).hexdigest()
+    return git.blob(None if content is None else files.with_unix_lines(content))
 
 
 def _stamp(torch: Path, changes: Changes) -> str:
@@ -289,9 +276,9 @@ def _stamp_of(view: Path) -> str | None:
 
 def _can_link() -> bool:
     """Whether this user may make symbolic links; on Windows not all may."""
-    with tempfile.TemporaryDirectory() as folder:
+    with files.scratch() as folder:
         try:
-            os.symlink(folder, Path(folder) / "link")
+            os.symlink(folder, folder / "link")
         except (OSError, NotImplementedError):
             return False
     return True

@@ -11,30 +11,24 @@ import errno
 import hashlib
 import os
 import re
-import secrets
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote
 
-from tools import archive, progress, series
+from tools import archive, files, progress, series
 from tools.base import BASE_RELEASE
-from tools.errors import ToolError
+from tools.errors import NO_SPACE, ToolError
+from tools.series import LABEL
 
-
-#: What the local version label of a patched wheel ends with.
-LABEL = "named"
 
 _VERSION_FILE = "torch/version.py"
 _VERSION_LINE = re.compile(rb"^(__version__ = ')([^'\r\n]+)(')", re.MULTILINE)
 _DIFF = re.compile(rb"^(?=diff --git a/)", re.MULTILINE)
-
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True)
@@ -89,12 +83,13 @@ def build(
     """
     patches = series.patches() if patches is None else patches
     overlay = series.overlay_files() if overlay is None else overlay
+    label = series.label(series.revision(patches, overlay))
     with _opened(base) as wheel:
-        new_version = _labeled(wheel.version)
+        new_version = _labeled(wheel.version, label)
         target = out_dir / _file_name(wheel, new_version)
         changed = _patched(wheel, patches)
         changed |= _laid_over(wheel, overlay)
-        changed |= _versions(wheel, changed, new_version)
+        changed |= _versions(wheel, changed, new_version, label)
         names = _new_names(wheel, new_version)
         changed[f"{wheel.info}/RECORD"] = _new_record(wheel, changed, names)
         _write(wheel, changed, names, target)
@@ -104,25 +99,22 @@ def build(
 @contextmanager
 def _opened(path: Path) -> Iterator[_Wheel]:
     """Open a wheel, and turn what is wrong with it into one clear sentence."""
-    with ExitStack() as stack:
-        try:
-            # Unbuffered: headers are read from all over the file.
-            file = stack.enter_context(path.open("rb", buffering=0))
-            wheel = _identified(path, file)
-        except OSError as error:
-            raise ToolError(f"{path} cannot be read: {error.strerror}.") from error
-        except zipfile.BadZipFile as error:
-            raise _damaged(path, str(error)) from error
-        try:
-            yield wheel
-        except zipfile.BadZipFile as error:
-            raise _damaged(path, str(error)) from error
+    if not path.is_file():
+        # To open a pipe would wait for its other end.
+        what = "is not a file" if path.exists() else "does not exist"
+        raise ToolError(f"{path} {what}. Give an official wheel of torch.")
+    try:
+        # Unbuffered: headers are read from all over the file.
+        with path.open("rb", buffering=0) as file:
+            yield _identified(path, file)
+    except zipfile.BadZipFile as error:
+        raise _damaged(path, str(error)) from error
 
 
 def _damaged(path: Path, reason: str) -> ToolError:
     return ToolError(
         f"{path} is damaged or is not a wheel: {reason.rstrip('.')}. Delete it and get "
-        "it again; one that lies in the cache is downloaded anew by the next build."
+        "it again; if it lies in the cache, the next build does that."
     )
 
 
@@ -194,9 +186,9 @@ def _check_listed(
     record: Mapping[str, str],
 ) -> None:
     """Each file must be in RECORD, and each line of RECORD must have its file."""
-    files = {name for name in entries if not name.endswith("/")}
-    for name in sorted(files ^ record.keys()):
-        where = "is not listed in RECORD" if name in files else "is only in RECORD"
+    held = {name for name in entries if not name.endswith("/")}
+    for name in sorted(held ^ record.keys()):
+        where = "is not listed in RECORD" if name in held else "is only in RECORD"
         raise _damaged(path, f"{name} {where}")
 
 
@@ -214,9 +206,9 @@ def _hash_and_size(content: bytes) -> str:
     return f"sha256={digest.decode().rstrip('=')},{len(content)}"
 
 
-def _labeled(version: str) -> str:
-    """A version with our label: ``2.13.0+cpu.named``, ``2.13.0+named``."""
-    return f"{version}{'.' if '+' in version else '+'}{LABEL}"
+def _labeled(version: str, label: str) -> str:
+    """A version with our label: ``2.13.0+cpu.named.8.g1a2b3c4d``."""
+    return f"{version}{'.' if '+' in version else '+'}{label}"
 
 
 def _file_name(wheel: _Wheel, new_version: str) -> str:
@@ -230,6 +222,18 @@ def _file_name(wheel: _Wheel, new_version: str) -> str:
             "is. Give it the name under which PyTorch published it, e.g. torch-"
             f"{wheel.version}-cp311-cp311-manylinux_2_28_x86_64.whl."
         )
+    description = _verified(wheel, f"{wheel.info}/WHEEL").decode("utf-8", "replace")
+    own = [tag.split("-") for tag in re.findall(r"(?m)^Tag: *(\S+)", description)]
+    # Not the ABI: PyTorch has published wheels for macOS as "none" that say
+    # "cp311" inside.
+    for part, place in ((0, -3), (2, -1)):
+        inside = {tag[part] for tag in own}
+        if inside != set(tags[place].split(".")):
+            raise ToolError(
+                f"{wheel.path} is named as a wheel for {tags[place]}, but says inside "
+                f"that it is for {' and '.join(sorted(inside))}. Give it the name under "
+                "which PyTorch published it."
+            )
     return "-".join(["torch", new_version, *tags[1:]]) + ".whl"
 
 
@@ -248,7 +252,7 @@ def _patched(wheel: _Wheel, patches: Sequence[series.Patch]) -> dict[str, bytes]
             )
     originals = {name: _verified(wheel, name) for name in touched}
     windows = {name for name, content in originals.items() if _is_crlf(content)}
-    with _scratch_folder() as scratch:
+    with files.scratch() as scratch:
         tree = scratch / "tree"
         for name, content in originals.items():
             file = tree / name
@@ -264,18 +268,6 @@ def _patched(wheel: _Wheel, patches: Sequence[series.Patch]) -> dict[str, bytes]
         name: content.replace(b"\n", b"\r\n") if name in windows else content
         for name, content in results.items()
     }
-
-
-@contextmanager
-def _scratch_folder() -> Iterator[Path]:
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            yield Path(folder)
-    except OSError as error:
-        raise ToolError(
-            f"The temporary folder {tempfile.gettempdir()} cannot be used: "
-            f"{error.strerror}. Free some space there, or set TMPDIR to another folder."
-        ) from error
 
 
 def _is_packaged(name: str) -> bool:
@@ -311,19 +303,19 @@ def _plain(content: bytes) -> bytes:
 
 def _laid_over(wheel: _Wheel, overlay: Mapping[str, Path]) -> dict[str, bytes]:
     """The content of the new files, by name."""
-    files: dict[str, bytes] = {}
+    contents: dict[str, bytes] = {}
     for name, path in sorted(overlay.items()):
         if name in wheel.entries:
             raise ToolError(
                 f"The overlay's {path} is in {wheel.path} already, as {name}. Change "
                 "PyTorch's files by a patch, and give new files other names."
             )
-        files[name] = path.read_bytes()
-    return files
+        contents[name] = path.read_bytes()
+    return contents
 
 
 def _versions(
-    wheel: _Wheel, changed: Mapping[str, bytes], new_version: str
+    wheel: _Wheel, changed: Mapping[str, bytes], new_version: str, label: str
 ) -> dict[str, bytes]:
     """Metadata and ``torch/version.py`` with the label.
 
@@ -348,10 +340,10 @@ def _versions(
             f"{_VERSION_FILE} in {wheel.path} gives the version as {own}, not as "
             f"{BASE_RELEASE}. Give the wheel that PyTorch published."
         )
-    label = rb"\g<1>" + _labeled(own).encode() + rb"\g<3>"
+    line = rb"\g<1>" + _labeled(own, label).encode() + rb"\g<3>"
     return {
         metadata: new_head + content[len(head) :],
-        _VERSION_FILE: _VERSION_LINE.sub(label, source, count=1),
+        _VERSION_FILE: _VERSION_LINE.sub(line, source, count=1),
     }
 
 
@@ -418,22 +410,18 @@ def _write(
 @contextmanager
 def _replaced(target: Path, needed: int) -> Iterator[BinaryIO]:
     """A file that takes the place of ``target`` once it is complete."""
-    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(target.parent).free < needed:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        file = partial.open("xb")
-        try:
-            with file:
+        with files.scratch(target.parent) as folder:
+            partial = folder / target.name
+            with partial.open("xb") as file:
                 yield file
             os.replace(partial, target)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
     except OSError as error:
         advice = "Choose another folder, or change its permissions."
-        if error.errno in _NO_SPACE:
+        if error.errno in NO_SPACE:
             advice = f"It takes {needed // 2**20 + 1} MiB; free some space."
         raise ToolError(
             f"{target} cannot be written: {error.strerror}. {advice}"

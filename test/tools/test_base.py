@@ -79,7 +79,8 @@ def test_download_goes_to_the_cache(downloads):
     assert words[-1] == "torch==2.13.0"
     # Nobody watches: no progress.
     assert "--quiet" in words
-    assert [file.name for file in found.parent.iterdir()] == [found.name]
+    names = sorted(file.name for file in found.parent.iterdir())
+    assert names == [found.name, f"{found.name}.crc32"]
     arguments.unlink()
     assert base.find() == found
     assert not arguments.exists()
@@ -108,29 +109,61 @@ def test_free_threaded_interpreter_has_its_own_cache(monkeypatch, flag, mark):
     assert f"{version}{mark}" in base.cache_folder().name
 
 
+def machine(monkeypatch, system):
+    """Let this interpreter be one for another system."""
+    python = {"linux": "linux", "macosx": "darwin", "win": "win32"}
+    monkeypatch.setattr(sys, "platform", python[system.partition("-")[0]])
+    monkeypatch.setattr(base, "_interpreter", lambda: "cp311")
+    monkeypatch.setattr(base, "_threading", lambda: "")
+    monkeypatch.setattr(base.sysconfig, "get_platform", lambda: system)
+    monkeypatch.setattr(base.platform, "machine", lambda: system.rpartition("-")[2])
+    monkeypatch.setattr(base.platform, "mac_ver", lambda: ("14.2.1", (), ""))
+    monkeypatch.setattr(base.platform, "libc_ver", lambda: ("glibc", "2.31"))
+
+
 @pytest.mark.parametrize(
     ("system", "tags"),
     [
-        ("linux", "cp311-cp311-manylinux_2_28_x86_64"),
-        ("linux", "cp311-cp311-manylinux1_x86_64.manylinux2014_x86_64"),
-        ("darwin", "cp311-none-macosx_11_0_arm64"),
-        ("win32", "cp311-cp311-win_amd64"),
-        ("win32", "py3-none-any"),
+        ("linux-x86_64", "cp311-cp311-manylinux_2_28_x86_64"),
+        ("linux-x86_64", "cp311-cp311-linux_x86_64"),
+        ("linux-x86_64", "cp311-cp311-manylinux1_x86_64.manylinux2014_x86_64"),
+        ("linux-aarch64", "cp311-cp311-manylinux_2_28_aarch64"),
+        ("macosx-11.0-arm64", "cp311-none-macosx_11_0_arm64"),
+        ("macosx-11.0-arm64", "cp311-none-macosx_10_9_universal2"),
+        ("win-amd64", "cp311-cp311-win_amd64"),
+        ("win-amd64", "py3-none-any"),
     ],
 )
 def test_usable_wheels(monkeypatch, system, tags):
-    monkeypatch.setattr(sys, "platform", system)
-    monkeypatch.setattr(base, "_interpreter", lambda: "cp311")
-    monkeypatch.setattr(base, "_threading", lambda: "")
+    machine(monkeypatch, system)
     base.check_usable(base.Path(f"torch-2.13.0+cpu-{tags}.whl"))
-    if "any" not in tags:
-        monkeypatch.setattr(sys, "platform", "win32" if system != "win32" else "linux")
-        with pytest.raises(ToolError, match="not for this interpreter"):
-            base.check_usable(base.Path(f"torch-2.13.0+cpu-{tags}.whl"))
+
+
+@pytest.mark.parametrize(
+    ("system", "tags"),
+    [
+        ("linux-x86_64", "cp312-cp312-manylinux_2_28_x86_64"),
+        ("linux-x86_64", "cp311-cp311d-manylinux_2_28_x86_64"),
+        ("linux-x86_64", "cp311-cp311-manylinux_2_28_aarch64"),
+        ("linux-x86_64", "cp311-cp311-manylinux_2_35_x86_64"),
+        ("linux-x86_64", "cp311-cp311-musllinux_1_2_x86_64"),
+        ("linux-x86_64", "cp311-cp311-macosx_10_9_x86_64"),
+        ("linux-aarch64", "cp311-cp311-manylinux_2_28_x86_64"),
+        ("macosx-11.0-arm64", "cp311-none-macosx_15_0_arm64"),
+        ("macosx-11.0-arm64", "cp311-none-macosx_11_0_x86_64"),
+        ("win-amd64", "cp311-cp311-win_arm64"),
+        ("win-amd64", "cp311-cp311-linux_x86_64"),
+    ],
+)
+def test_wheels_for_another_machine(monkeypatch, system, tags):
+    """Each part of the tag counts."""
+    machine(monkeypatch, system)
+    with pytest.raises(ToolError, match="is not for this interpreter, cp311 on"):
+        base.check_usable(base.Path(f"torch-2.13.0+cpu-{tags}.whl"))
 
 
 def test_free_threaded_interpreter_needs_its_own_wheel(monkeypatch):
-    monkeypatch.setattr(sys, "platform", "linux")
+    machine(monkeypatch, "linux-x86_64")
     monkeypatch.setattr(base, "_interpreter", lambda: "cp314")
     monkeypatch.setattr(base, "_threading", lambda: "t")
     base.check_usable(base.Path("torch-2.13.0-cp314-cp314t-linux_x86_64.whl"))

@@ -40,7 +40,7 @@ def test_good_series_passes(
 
 def test_empty_series_passes(tmp_path: Path) -> None:
     empty = subject(Workplace(tmp_path))
-    assert [check(empty) for check in check.CHECKS.values()] == [[]] * 7
+    assert [check(empty) for check in check.CHECKS.values()] == [[]] * 9
 
 
 def test_series_that_does_not_apply(workplace: Workplace) -> None:
@@ -72,7 +72,7 @@ def test_no_fixed_point(
     file.write_bytes(before.replace(*edit, 1))
     assert file.read_bytes() != before
     problems = check.is_fixed_point(subject(workplace))
-    assert any(str(file) in problem for problem in problems), problems
+    assert any(file.name in problem for problem in problems), problems
 
 
 def test_check_of_the_fixed_point_leaves_the_tree_alone(workplace: Workplace) -> None:
@@ -90,7 +90,6 @@ def test_check_of_the_fixed_point_leaves_the_tree_alone(workplace: Workplace) ->
         ("torch/Hub.py", "is PyTorch's file torch/hub.py"),
         ("torch/optim/adam/keys.py", "hides PyTorch's module torch/optim/adam.py"),
         ("torch/optim.py", "has the name of a package of PyTorch"),
-        ("optim.py", "lies outside torch/"),
     ],
 )
 def test_overlay_that_is_not_new(workplace: Workplace, path: str, message: str) -> None:
@@ -251,9 +250,9 @@ class TestCommand:
         return str(write_wheel(tmp_path))
 
     def test_passes(self, wheel: str, capsys: pytest.CaptureFixture[str]) -> None:
-        assert command_line.main(["check", "--base", wheel]) == 0
+        assert command_line.main(["check", "--base-wheel", wheel]) == 0
         lines = capsys.readouterr().out.splitlines()
-        assert [line[:6] for line in lines[:-1]] == ["ok    "] * 7
+        assert [line[:6] for line in lines[:-1]] == ["ok    "] * 9
         assert lines[-1].startswith(
             "2 patches and 1 overlay file on PyTorch 2.13.0: all well, in "
         )
@@ -262,13 +261,13 @@ class TestCommand:
         self, workplace: Workplace, wheel: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         edited(workplace, "torch/optim/adam.py", ("lr=0.1", "lr=0.2"))
-        assert command_line.main(["check", "--base", wheel]) == 1
+        assert command_line.main(["check", "--base-wheel", wheel]) == 1
         out = capsys.readouterr().out
         assert (
             "FAIL  no function that computes a step is changed\n"
             "      The series changes _single_tensor_adam in torch/optim/adam.py.\n"
         ) in out
-        assert "1 of 7 checks failed" in out
+        assert "1 of 9 checks failed" in out
 
     def test_error_is_one_message(
         self, wheel: str, capsys: pytest.CaptureFixture[str]
@@ -278,5 +277,5 @@ class TestCommand:
         assert captured.out == ""
         assert captured.err == (
             "error: Only PyTorch 2.13.0 is found by itself; name a wheel of 2.12.0 with "
-            "--base, or a checkout with --checkout.\n"
+            "--base-wheel, or a checkout with --source.\n"
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from small_torch import SOURCES, Workplace, write
 
-from tools import series
+from tools import git, series
 from tools.errors import ToolError
 
 
@@ -91,14 +91,15 @@ def test_patch_without_a_diff(tmp_path: Path) -> None:
         series.touched_files([series.Patch("a.patch", tmp_path / "a.patch")])
 
 
-def test_base_blobs_are_those_before_the_first_patch(
-    patches: list[series.Patch], folder: Path
+def test_blobs_are_those_before_the_first_and_after_the_last_patch(
+    patches: list[series.Patch], folder: Path, template: Workplace
 ) -> None:
-    for path, blob in series.base_blobs(patches).items():
-        done = subprocess.run(
-            ["git", "hash-object", folder / path], capture_output=True, text=True
-        )
-        assert done.stdout.strip() == blob
+    for path, (before, after) in series.blobs(patches).items():
+        for root, blob in ((folder, before), (template.tree, after)):
+            done = subprocess.run(
+                ["git", "hash-object", root / path], capture_output=True, text=True
+            )
+            assert done.stdout.strip() == blob
 
 
 def test_apply_and_reverse(
@@ -116,8 +117,9 @@ def test_file_that_is_changed_and_then_removed(
 ) -> None:
     path = "torch/optim/adam.py"
     lines = (template.tree / path).read_text().splitlines()
-    diff = f"diff --git a/{path} b/{path}\ndeleted file mode 100644\n--- a/{path}\n"
-    diff += f"+++ /dev/null\n@@ -1,{len(lines)} +0,0 @@\n"
+    diff = f"diff --git a/{path} b/{path}\ndeleted file mode 100644\n"
+    diff += f"index {git.blob((template.tree / path).read_bytes())}..{'0' * 40}\n"
+    diff += f"--- a/{path}\n+++ /dev/null\n@@ -1,{len(lines)} +0,0 @@\n"
     write(tmp_path, {"c.patch": diff + "".join(f"-{line}\n" for line in lines)})
     removal = [*patches, series.Patch("c.patch", tmp_path / "c.patch")]
     series.apply(removal, folder)
@@ -154,15 +156,17 @@ def test_the_user_s_configuration_plays_no_part(
     write(tmp_path, {"home/.gitconfig": config})
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "home" / ".gitconfig"))
-    write(folder, {"torch/blanks.py": "a = 1\nb = 2\n"})
+    before, after = b"a = 1\nb = 2\n", b"a = 1\nc = 3  \nb = 2\n"
+    write(folder, {"torch/blanks.py": before})
     diff = (
-        "diff --git a/torch/blanks.py b/torch/blanks.py\n--- a/torch/blanks.py\n"
+        "diff --git a/torch/blanks.py b/torch/blanks.py\n"
+        f"index {git.blob(before)}..{git.blob(after)}\n--- a/torch/blanks.py\n"
         "+++ b/torch/blanks.py\n@@ -1,2 +1,3 @@\n a = 1\n+c = 3  \n b = 2\n"
     )
     write(tmp_path, {"blanks.patch": diff})
     own = series.Patch("blanks.patch", tmp_path / "blanks.patch")
     series.apply([*patches, own], folder)
-    assert (folder / "torch/blanks.py").read_bytes() == b"a = 1\nc = 3  \nb = 2\n"
+    assert (folder / "torch/blanks.py").read_bytes() == after
 
 
 def test_rejected_hunk_is_named_and_nothing_changes(
@@ -183,6 +187,7 @@ def test_rejected_hunk_is_named_and_nothing_changes(
 def test_number_of_the_rejected_hunk(tmp_path: Path, folder: Path) -> None:
     diff = (
         "diff --git a/torch/optim/optimizer.py b/torch/optim/optimizer.py\n"
+        f"index {'1' * 40}..{'2' * 40} 100644\n"
         "--- a/torch/optim/optimizer.py\n+++ b/torch/optim/optimizer.py\n"
         "@@ -1,2 +1,3 @@\n line_1 = 1\n+x = 1\n line_2 = 2\n"
         "@@ -20,2 +21,3 @@\n line_20 = 20\n+x = 2\n line_0 = 0\n"

@@ -4,12 +4,13 @@ import base64
 import csv
 import hashlib
 import io
+import itertools
 import random
 import shutil
 import zipfile
 from pathlib import Path
 
-from tools import layout, series
+from tools import git, layout, series
 
 
 WHEEL_TAGS = "cp311-cp311-manylinux_2_28_x86_64"
@@ -17,12 +18,19 @@ WHEEL_TAGS = "cp311-cp311-manylinux_2_28_x86_64"
 OPTIMIZER = "".join(f"line_{number} = {number}\n" for number in range(1, 41))
 ADAM = "import math\n\n\nclass Adam:\n    pass\n"
 
-_INDEX = f"index {'1' * 40}..{'2' * 40} 100644"
+
+def index(before, after):
+    """The index line of a diff between two texts."""
+    return f"index {git.blob(before.encode())}..{git.blob(after.encode())} 100644"
+
+
+PATCHED_ADAM = ADAM.replace("    pass\n", "    named = True\n")
+PATCHED_OPTIMIZER = OPTIMIZER.replace("line_21 = 21\n", "line_21 = 'patched'\n")
 
 #: What the patch below changes, in Adam and in the optimizer's line 21.
 DIFFS = f"""\
 diff --git a/torch/optim/adam.py b/torch/optim/adam.py
-{_INDEX}
+{index(ADAM, PATCHED_ADAM)}
 --- a/torch/optim/adam.py
 +++ b/torch/optim/adam.py
 @@ -4,2 +4,2 @@ import math
@@ -30,7 +38,7 @@ diff --git a/torch/optim/adam.py b/torch/optim/adam.py
 -    pass
 +    named = True
 diff --git a/torch/optim/optimizer.py b/torch/optim/optimizer.py
-{_INDEX}
+{index(OPTIMIZER, PATCHED_OPTIMIZER)}
 --- a/torch/optim/optimizer.py
 +++ b/torch/optim/optimizer.py
 @@ -20,3 +20,3 @@ line_19 = 19
@@ -53,10 +61,12 @@ Subject: [PATCH] Change two lines
     + "--\x20\n2.39.0\n"
 )
 
+OLD_TEST, NEW_TEST = "old = 1\n", "new = 1\n"
+
 #: A change of a file that no wheel holds.
 OUTSIDE = f"""\
 diff --git a/test/test_optim.py b/test/test_optim.py
-{_INDEX}
+{index(OLD_TEST, NEW_TEST)}
 --- a/test/test_optim.py
 +++ b/test/test_optim.py
 @@ -1,1 +1,1 @@
@@ -82,7 +92,20 @@ class Unseekable(io.RawIOBase):
         super().close()
 
 
-def files(*, version="2.13.0+cpu", own_version=None, name="torch", crlf=False):
+def expanded(tags):
+    """The tags that a file name stands for, one a line."""
+    parts = itertools.product(*(part.split(".") for part in tags.split("-")))
+    return "".join(f"Tag: {'-'.join(tag)}\n" for tag in parts)
+
+
+def files(
+    *,
+    version="2.13.0+cpu",
+    own_version=None,
+    name="torch",
+    crlf=False,
+    tags=WHEEL_TAGS,
+):
     """The content of a small torch wheel, without RECORD."""
     info = f"{name}-{version}.dist-info"
     texts = {
@@ -96,7 +119,7 @@ def files(*, version="2.13.0+cpu", own_version=None, name="torch", crlf=False):
         f"{info}/licenses/LICENSE": "You may.\n",
         f"{info}/METADATA": f"Metadata-Version: 2.4\nName: {name}\nVersion: {version}\n"
         f"Summary: small\n\nVersion: {version} is described here.\n",
-        f"{info}/WHEEL": f"Wheel-Version: 1.0\nTag: {WHEEL_TAGS}\n",
+        f"{info}/WHEEL": f"Wheel-Version: 1.0\n{expanded(tags)}",
     }
     ending = "\r\n" if crlf else "\n"
     contents = {n: t.replace("\n", ending).encode() for n, t in texts.items()}
@@ -140,10 +163,17 @@ def make(
     own_version=None,
     crlf=False,
     tags=WHEEL_TAGS,
+    inner_tags=None,
     **how,
 ):
     """A small torch wheel in a folder."""
-    contents = files(version=version, own_version=own_version, name=name, crlf=crlf)
+    contents = files(
+        version=version,
+        own_version=own_version,
+        name=name,
+        crlf=crlf,
+        tags=inner_tags or tags,
+    )
     own = f"{name}-{version}.dist-info/RECORD"
     contents[own] = record(contents, own)
     path = folder / f"{name}-{version}-{tags}.whl"
@@ -173,6 +203,13 @@ def repository(folder):
     new.parent.mkdir(parents=True)
     new.write_text("KEYS = 1\n")
     return folder
+
+
+def label(folder):
+    """The label of the wheels that a repository builds."""
+    patches = series.patches(root=folder / "patches")
+    overlay = series.overlay_files(folder / "torch_overlay")
+    return series.label(series.revision(patches, overlay, folder / "patches"))
 
 
 def contents(path):
