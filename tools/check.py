@@ -243,7 +243,10 @@ def imports_resolve(subject: Subject) -> list[str]:
         # What the release imports, it has: some modules are made by its build.
         known = {*_imports(path, changes.get(path, (b"", b""))[0])}
         for module, name in sorted({*_imports(path, source)} - known):
-            if not _is_there(sources, module, name):
+            # What a package imports from itself can only be a module below it.
+            itself = path == f"{module.replace('.', '/')}/__init__.py"
+            below = f"{module}.{name}"
+            if not _is_there(sources, *((below, "") if itself else (module, name))):
                 what = f"{name} from {module}" if name else module
                 problems.append(f"{path} imports {what}, which is not there.")
     return problems

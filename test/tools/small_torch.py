@@ -93,10 +93,11 @@ class Workplace:
             **options,  # type: ignore[arg-type]
         )
 
-    def export(self, release: str | None = None) -> list[Path]:
+    def export(self, release: str | None = None, force: bool = False) -> list[Path]:
         return export.export(
             self.tree,
             release=release,
+            force=force,
             patches_root=self.patches,
             overlay_root=self.overlay,
         )

@@ -86,6 +86,40 @@ def test_download_goes_to_the_cache(downloads):
     assert not arguments.exists()
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_damaged_wheel_in_the_cache_is_fetched_anew(downloads, capsys, known):
+    official, arguments = downloads
+    found = base.find()
+    if not known:
+        found.with_name(f"{found.name}.crc32").unlink()
+    data = bytearray(found.read_bytes())
+    data[data.index(b"torch/lib/libtorch.so") + 50_000] ^= 1
+    found.write_bytes(data)
+    arguments.unlink()
+    assert base.find() == found
+    assert found.read_bytes() == official.read_bytes()
+    assert f"{found} is damaged (torch/lib/libtorch.so)" in capsys.readouterr().err
+    assert arguments.exists()
+
+
+def test_damaged_wheel_that_cannot_be_fetched_anew(pip):
+    pip("sys.exit('ERROR: No network')")
+    damaged = tiny_torch.make(base.cache_folder())
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    with pytest.raises(ToolError, match="No network"):
+        base.find()
+    assert damaged.exists()
+
+
+def test_wheel_that_was_put_into_the_cache(downloads):
+    cached = tiny_torch.make(base.cache_folder())
+    assert base.find() == cached
+    # Another one under the same name is looked into again.
+    tiny_torch.make(base.cache_folder(), own_version="2.13.0+own")
+    assert base.find() == cached
+    assert not downloads[1].exists()
+
+
 def test_progress_of_pip_on_a_terminal(downloads, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     base.find()
@@ -193,6 +227,13 @@ def test_named_wheel_that_does_not_exist(tmp_path, monkeypatch, how):
         monkeypatch.setenv(base.VARIABLE, str(missing))
     with pytest.raises(ToolError, match=r"none\.whl does not exist"):
         base.find(missing if how == "argument" else None)
+
+
+def test_relative_path_is_told_in_full(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ToolError) as caught:
+        base.find(base.Path("none.whl"))
+    assert f"The wheel {tmp_path / 'none.whl'} does not exist" in str(caught.value)
 
 
 @pytest.mark.parametrize(

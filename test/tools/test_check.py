@@ -1,10 +1,13 @@
 """Tests of tools.check: each check passes, and catches what it is for."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from small_torch import ADAM, SOURCES, Workplace, write, write_wheel
+from test_series import LITTER
+from test_tree import lose_a_hunk
 
 from tools import __main__ as command_line
 from tools import check, layout, series
@@ -228,6 +231,92 @@ def test_overlay_that_does_not_compile(workplace: Workplace, source: str) -> Non
     write(workplace.overlay, {"torch/optim/_names/bad.py": source})
     (problem,) = check.compiles(subject(workplace))
     assert problem.startswith("torch/optim/_names/bad.py, line ")
+
+
+def test_patch_that_lost_a_hunk(workplace: Workplace) -> None:
+    lose_a_hunk(workplace)
+    for find_problems in (check.applies, check.is_fixed_point):
+        (problem,) = find_problems(subject(workplace))
+        assert "0002-Name-the-second.patch does not make of torch/optim" in problem
+
+
+@pytest.fixture
+def importing(workplace: Workplace) -> Workplace:
+    """A series whose patched file and overlay import from the overlay."""
+    name = "torch/optim/_names/"
+    workplace.edit(
+        "torch/optim/optimizer.py",
+        "line_1 = 1\n",
+        "from torch.optim import _names\nfrom torch.optim._names.keys import key\n",
+    )
+    source = "from torch.optim._names.keys import key\nfrom . import keys\n"
+    write(workplace.tree, {f"{name}__init__.py": source})
+    write(workplace.tree, {f"{name}keys.py": "import torch.hub\nkey = 1\n"})
+    workplace.commit("Name the third\n\nWhy not.")
+    workplace.export()
+    return workplace
+
+
+def test_imports_that_resolve(importing: Workplace) -> None:
+    assert check.imports_resolve(subject(importing)) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "problems"),
+    [
+        (
+            "keys.py",
+            None,
+            [
+                "optimizer.py imports key from torch.optim._names.keys",
+                "__init__.py imports keys from torch.optim._names,",
+                "__init__.py imports key from torch.optim._names.keys",
+            ],
+        ),
+        (
+            "keys.py",
+            "def key2():\n    key = 1\n",
+            [
+                "optimizer.py imports key from torch.optim._names.keys",
+                "__init__.py imports key from torch.optim._names.keys",
+            ],
+        ),
+        ("keys.py", "key = 1\nimport torch.nowhere\n", ["imports torch.nowhere"]),
+        ("keys.py", "key = 1\nfrom ..hub import x\n", ["x from torch.optim.hub"]),
+        ("keys.py", "from torch.hub import key\n", ["imports key from torch.hub"]),
+    ],
+)
+def test_imports_of_what_is_not_there(
+    importing: Workplace, path: str, content: str | None, problems: list[str]
+) -> None:
+    file = importing.overlay / "torch/optim/_names" / path
+    file.unlink()
+    if content is not None:
+        file.write_text(content)
+    found = check.imports_resolve(subject(importing))
+    assert len(found) == len(problems)
+    for problem, words in zip(found, problems):
+        assert words in problem
+
+
+def test_overlay_that_is_not_there(importing: Workplace) -> None:
+    shutil.rmtree(importing.overlay / "torch")
+    problems = check.imports_resolve(subject(importing))
+    assert "optimizer.py imports _names from torch.optim, which is not" in problems[0]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(f"torch_overlay/{path}" for path in LITTER if "pycache" not in path),
+        "patches/0001-Name-the-first.patch.orig",
+        "patches/2.12.0/notes.txt",
+    ],
+)
+def test_file_that_should_not_be_there(workplace: Workplace, path: str) -> None:
+    write(workplace.root, {path: ""})
+    (problem,) = check.nothing_else_is_there(subject(workplace))
+    assert problem.startswith(f"{workplace.root / path} is neither a patch nor")
 
 
 class TestCommand:

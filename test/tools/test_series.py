@@ -144,6 +144,49 @@ def test_an_enclosing_repository_plays_no_part(
     assert b"by name" in (folder / "torch/optim/adam.py").read_bytes()
 
 
+def test_colon_in_the_path(
+    patches: list[series.Patch], template: Workplace, tmp_path: Path
+) -> None:
+    """It separates paths in git's list of places to stop looking for repositories."""
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    folder = tmp_path / "odd:path" / "plain"
+    write(folder, SOURCES)
+    series.apply(patches, folder)
+    for path in SOURCES:
+        assert (folder / path).read_bytes() == (template.tree / path).read_bytes()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a script stands in for git")
+@pytest.mark.parametrize("back", [False, True])
+def test_git_that_does_nothing(
+    patches: list[series.Patch],
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    back: bool,
+) -> None:
+    if back:
+        series.apply(patches, folder)
+    before = contents(folder)
+    write(tmp_path, {"bin/git": "#!/bin/sh\nexit 0\n"})
+    (tmp_path / "bin/git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    with pytest.raises(ToolError, match=r"adam\.py|nothing to do"):
+        (series.reverse if back else series.apply)(patches, folder)
+    assert contents(folder) == before
+
+
+def test_file_of_another_release(patches: list[series.Patch], folder: Path) -> None:
+    file = folder / "torch/optim/optimizer.py"
+    file.write_bytes(file.read_bytes().replace(b"line_30 = 30", b"line_30 = 0"))
+    before = contents(folder)
+    with pytest.raises(ToolError, match=r"optimizer\.py is not the file of PyTorch 2"):
+        series.apply(patches, folder)
+    assert contents(folder) == before
+    series.apply(patches, folder, exact=False)
+    assert b"line_50 = 'fifty'" in file.read_bytes()
+
+
 def test_the_user_s_configuration_plays_no_part(
     patches: list[series.Patch],
     folder: Path,
@@ -262,15 +305,82 @@ def test_no_git(
         series.apply(patches, folder)
 
 
-def test_overlay_files(tmp_path: Path) -> None:
-    write(
-        tmp_path,
-        {"torch/optim/_names/x.py": "", "torch/optim/__pycache__/x.pyc": ""},
-    )
-    expected = {"torch/optim/_names/x.py": tmp_path / "torch/optim/_names/x.py"}
-    assert series.overlay_files(tmp_path) == expected
+LITTER = [
+    "torch/optim/__pycache__/x.pyc",
+    "torch/optim/_names/.DS_Store",
+    "torch/optim/_names/._x.py",
+    "torch/optim/_names/#x.py#",
+    "torch/optim/_names/x.py~",
+    "torch/optim/_names/.x.py.swp",
+    "torch/optim/_names/x (copy).py",
+    "torch/optim/_names/x.py.orig",
+    "torch/optim/_names/.ipynb_checkpoints/x-checkpoint.py",
+    "torch/optim/_names/notes.txt",
+    "setup.py",
+]
+
+
+@pytest.mark.parametrize("path", LITTER)
+def test_overlay_files(tmp_path: Path, path: str) -> None:
+    own = ["torch/optim/_names/x.py", "torch/optim/_names/x.pyi"]
+    write(tmp_path, dict.fromkeys([*own, path], ""))
+    assert series.overlay_files(tmp_path) == {name: tmp_path / name for name in own}
+
+
+@pytest.mark.parametrize("name", ["linked.py", "linked"])
+def test_links_in_the_overlay(tmp_path: Path, name: str) -> None:
+    write(tmp_path, {"overlay/torch/optim/x.py": "", "elsewhere/x.py": ""})
+    target = tmp_path / "elsewhere" / ("x.py" if name.endswith(".py") else "")
+    (tmp_path / "overlay/torch/optim" / name).symlink_to(target)
+    with pytest.raises(ToolError, match=f"{name} is a link"):
+        series.overlay_files(tmp_path / "overlay")
 
 
 def test_missing_overlay(tmp_path: Path) -> None:
     with pytest.raises(ToolError, match=r"The overlay folder .* does not exist"):
         series.overlay_files(tmp_path / "nowhere")
+
+
+class TestRevision:
+    """What tells one state of the series from another."""
+
+    def revision(self, workplace: Workplace) -> str:
+        return series.revision(
+            series.patches(root=workplace.patches),
+            series.overlay_files(workplace.overlay),
+            workplace.patches,
+        )
+
+    @pytest.mark.parametrize(
+        "path", ["torch/optim/_names/__init__.py", "torch/optim/adam.py"]
+    )
+    def test_newer_is_newer(self, workplace: Workplace, path: str) -> None:
+        version = pytest.importorskip("packaging.version").Version
+        before = self.revision(workplace)
+        assert workplace.export() == []
+        assert self.revision(workplace) == before
+        for number in range(12):
+            write(workplace.tree, {path: f"number = {number}\n"})
+            workplace.commit(f"Number {number}\n\nWhy not.")
+            workplace.export()
+            after = self.revision(workplace)
+            assert version(f"2+cpu.named.{before}") < version(f"2+cpu.named.{after}")
+            before = after
+
+    def test_what_was_not_exported_is_told_apart(self, workplace: Workplace) -> None:
+        before = self.revision(workplace)
+        write(workplace.overlay, {"torch/optim/_names/__init__.py": "names = 2\n"})
+        after = self.revision(workplace)
+        assert after.partition(".")[0] == before.partition(".")[0]
+        assert after != before
+
+    def test_number_that_is_none(self, workplace: Workplace) -> None:
+        write(workplace.patches, {"revision": "<<<<<<< HEAD\n8\n"})
+        with pytest.raises(ToolError, match="revision holds .*the larger of the two"):
+            self.revision(workplace)
+
+
+def test_order_file_that_is_not_utf_8(tmp_path: Path) -> None:
+    write(tmp_path, {"series": b"# caf\xe9\n"})
+    with pytest.raises(ToolError, match=r"series is not UTF-8 text .* at byte 5"):
+        series.patches(root=tmp_path)

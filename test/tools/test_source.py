@@ -167,6 +167,14 @@ def test_patch_that_does_not_apply(checkout, build, tmp_path):
     assert tree(tmp_path / "build") == before
 
 
+def test_checkout_with_changes_of_its_own(checkout, build, tmp_path):
+    text = tiny_torch.OPTIMIZER.replace("line_1 = 1\n", "line_1 = 'mine'\n")
+    (checkout / "torch/optim/optimizer.py").write_text(text)
+    with pytest.raises(ToolError, match=r"optimizer\.py is not the file of PyTorch 2"):
+        build(checkout)
+    assert list((tmp_path / "build").iterdir()) == []
+
+
 def test_overlay_file_that_is_there(checkout, build, tmp_path):
     (checkout / "torch/optim/_names").mkdir()
     (checkout / "torch/optim/_names/keys.py").write_text("KEYS = 2\n")

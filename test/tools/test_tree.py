@@ -1,13 +1,16 @@
 """Tests of tools.tree and tools.export: commits from the series, and back."""
 
+import os
+import shutil
 import subprocess
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_torch import OVERLAY, SOURCES, Workplace, write, write_wheel
 
-from tools import export, series, tree
+from tools import export, git, series, tree
 from tools.errors import ToolError
 
 
@@ -86,6 +89,17 @@ def log(workplace: Workplace, form: str = "%s") -> list[str]:
 
 def head(workplace: Workplace) -> str:
     return workplace.git("rev-parse", "HEAD").strip()
+
+
+def lose_a_hunk(workplace: Workplace) -> None:
+    """Write a patch of two hunks, and cut the second one off."""
+    workplace.edit("torch/optim/optimizer.py", "line_30 = 30", "line_30 = 'thirty'")
+    workplace.git("commit", "-q", "--amend", "-a", "--no-edit")
+    workplace.export()
+    patch = workplace.patches / "0002-Name-the-second.patch"
+    text = patch.read_text()
+    assert text.count("\n@@") == 3
+    patch.write_text(text[: text.rindex("@@ -")])
 
 
 class TestSources:
@@ -275,6 +289,46 @@ class TestMaterialize:
             empty.materialize(force=True)
         assert (empty.tree / "precious").exists()
 
+    def test_edit_in_the_meantime_is_kept(
+        self, workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = git.run
+
+        def slow(folder: Path, *arguments: str, **options: Any) -> object:
+            if arguments[0] == "am":
+                workplace.edit("torch/hub.py", "1", "2")
+            return run(folder, *arguments, **options)
+
+        monkeypatch.setattr(git, "run", slow)
+        with pytest.raises(ToolError, match=r"uncommitted changes \(torch/hub\.py\)"):
+            workplace.materialize()
+        assert (workplace.tree / "torch/hub.py").read_text() == "hub = 2\n"
+        assert [path.name for path in workplace.tree.parent.iterdir()] == ["tree"]
+
+    @pytest.mark.skipif(os.name == "nt", reason="a script stands in for git")
+    def test_full_disk_is_no_conflict(
+        self, workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        script = f"""#!/bin/sh
+case " $* " in *" am "*) trap '' XFSZ; ulimit -f 0;; esac
+exec {shutil.which("git")} "$@"
+"""
+        write(tmp_path, {"bin/git": script})
+        (tmp_path / "bin/git").chmod(0o755)
+        before = head(workplace)
+        monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+        with pytest.raises(ToolError) as caught:
+            workplace.materialize()
+        assert "File too large" in str(caught.value)
+        assert "does not apply" not in str(caught.value)
+        assert head(workplace) == before
+
+    def test_patch_that_lost_a_hunk(self, workplace: Workplace) -> None:
+        lose_a_hunk(workplace)
+        message = r"Patch 0002-Name-the-second\.patch does not make of .*optimizer\.py"
+        with pytest.raises(ToolError, match=message):
+            workplace.materialize()
+
     def test_failure_keeps_the_old_tree(self, workplace: Workplace) -> None:
         before = head(workplace)
         with pytest.raises(ToolError, match="invalid path"):
@@ -382,6 +436,89 @@ class TestExport:
         )
         workplace.materialize()
         assert workplace.export() == []
+
+    @pytest.mark.parametrize(
+        ("path", "content"),
+        [
+            ("torch_overlay/torch/optim/_names/__init__.py", "names = 'mine'\n"),
+            ("torch_overlay/torch/optim/_names/keys.py", "keys = 'mine'\n"),
+            ("patches/0002-Name-the-second.patch", "as a pull brought it\n"),
+            ("patches/0003-Pulled.patch", "as a pull brought it\n"),
+        ],
+    )
+    def test_work_outside_the_tree_is_kept(
+        self, workplace: Workplace, path: str, content: str
+    ) -> None:
+        write(workplace.root, {path: content})
+        workplace.edit("torch/hub.py", "1", "2")
+        workplace.edit("torch/optim/_names/__init__.py", "1", "2")
+        workplace.commit("Name the third\n\nWhy not.")
+        before = workplace.written()
+        with pytest.raises(ToolError) as caught:
+            workplace.export()
+        for word in (str(workplace.root / path), "--force"):
+            assert word in str(caught.value)
+        assert workplace.written() == before
+        workplace.export(force=True)
+        assert workplace.written().get(path) != content.encode()
+        # From here on, the tree knows what the series is.
+        workplace.edit("torch/optim/_names/__init__.py", "2", "3")
+        workplace.commit("Again")
+        workplace.export()
+
+    def test_tree_without_a_record(self, workplace: Workplace) -> None:
+        (workplace.tree / ".git" / "optim-names.json").unlink()
+        assert workplace.export() == []
+        workplace.edit("torch/optim/_names/__init__.py", "1", "2")
+        workplace.commit("Change the overlay")
+        (workplace.tree / ".git" / "optim-names.json").unlink()
+        with pytest.raises(ToolError, match=r"_names.__init__\.py"):
+            workplace.export()
+
+    @pytest.mark.parametrize(
+        "message",
+        [
+            "Name the third\n\nSome text.\n---\nMore text.",
+            "Name the third\n\nAs in\ndiff --git a/torch/hub.py b/torch/hub.py\n",
+            "Name the third\n\nAs in\n--- a/torch/hub.py\n",
+            "Name the third,\nwhich goes on here\n\nWhy not.",
+            "[PATCH] Name the third\n\nWhy not.",
+            "[PATCH 3/4] Name the third\n\nWhy not.",
+            "名前\n\nWhy not.",
+            "",
+        ],
+    )
+    def test_what_does_not_come_back(self, workplace: Workplace, message: str) -> None:
+        workplace.edit("torch/hub.py", "1", "2")
+        workplace.commit(message, "--allow-empty-message")
+        before = workplace.written()
+        with pytest.raises(ToolError, match=r"rebase -i' and 'reword'"):
+            workplace.export()
+        assert workplace.written() == before
+
+    @pytest.mark.parametrize(
+        "message",
+        [
+            "Name the \xdcber-parameter \u540d\n\nText in \u540d\u524d.\n\n * list\n",
+            f"Name{' a long subject' * 8}\n\nWhy not.",
+        ],
+    )
+    def test_what_does_come_back(self, workplace: Workplace, message: str) -> None:
+        workplace.edit("torch/hub.py", "1", "2")
+        workplace.commit(message)
+        workplace.export()
+        workplace.materialize()
+        assert workplace.git("log", "-1", "--format=%B").strip() == message.strip()
+        assert workplace.export() == []
+
+    @pytest.mark.parametrize("path", ["torch/notes.txt", "new.py", "torch/a-b.py"])
+    def test_new_file_that_no_overlay_holds(
+        self, workplace: Workplace, path: str
+    ) -> None:
+        write(workplace.tree, {path: "new\n"})
+        workplace.commit("Add it\n\nWhy not.")
+        with pytest.raises(ToolError, match=f"{path} is new in the tree"):
+            workplace.export()
 
     @pytest.mark.parametrize("subject", ["fixup! x", "squash! x", "amend! x"])
     def test_commit_to_be_folded_in(self, workplace: Workplace, subject: str) -> None:

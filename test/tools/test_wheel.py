@@ -2,6 +2,8 @@ import errno
 import os
 import random
 import shutil
+import subprocess
+import tempfile
 import zipfile
 import zlib
 from collections import namedtuple
@@ -231,6 +233,55 @@ def test_patch_that_does_not_apply(official, refused, tmp_path):
     patch = tiny_torch.patch(tmp_path / "wrong", wrong, "0007-Wrong.patch")
     words = ("0007-Wrong.patch", "torch/optim/optimizer.py", "hunk 1")
     refused(official, *words, patches=[patch])
+
+
+def test_patch_that_lost_a_hunk(official, refused, tmp_path):
+    whole = tiny_torch.PATCHED_OPTIMIZER.replace("line_30 = 30", "line_30 = 'too'")
+    promised = tiny_torch.index(tiny_torch.OPTIMIZER, whole)
+    held = tiny_torch.index(tiny_torch.OPTIMIZER, tiny_torch.PATCHED_OPTIMIZER)
+    lost = tiny_torch.PATCH.replace(held, promised)
+    patch = tiny_torch.patch(tmp_path / "lost", lost, "0007-Lost.patch")
+    words = ("0007-Lost.patch does not make of torch/optim/optimizer.py",)
+    refused(official, *words, patches=[patch])
+
+
+def test_temporary_folder_with_a_colon(official, build, tmp_path, monkeypatch):
+    expected = build(official, tmp_path / "expected").read_bytes()
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    odd = tmp_path / "odd:folder"
+    odd.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(odd))
+    assert build(official).read_bytes() == expected
+    assert list(odd.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("tags", "inner_tags"),
+    [
+        ("cp311-cp311-linux_x86_64", "cp311-cp311-linux_aarch64"),
+        ("cp311-cp311-linux_x86_64", "cp310-cp310-linux_x86_64"),
+        ("py2.py3-none-any", "py3-none-any"),
+    ],
+)
+def test_name_that_disagrees_with_the_tags_inside(tmp_path, refused, tags, inner_tags):
+    path = tiny_torch.make(tmp_path, tags=tags, inner_tags=inner_tags)
+    refused(path, path.name, "says inside that it is for", "published it")
+
+
+def test_abi_in_the_name_may_be_none(tmp_path, build):
+    """PyTorch publishes such wheels for macOS."""
+    tags, inner_tags = (f"cp311-{abi}-macosx_11_0_arm64" for abi in ("none", "cp311"))
+    path = tiny_torch.make(tmp_path, tags=tags, inner_tags=inner_tags)
+    assert build(path).name.endswith(f"{tags}.whl")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_base_that_is_no_file(tmp_path, refused, make):
+    make(tmp_path / "torch.whl")
+    refused(tmp_path / "torch.whl", "torch.whl is not a file")
+    with pytest.raises(ToolError, match=r"torch\.whl is not a file"):
+        base.find(tmp_path / "torch.whl")
 
 
 def test_patch_of_a_file_that_is_not_there(official, refused, tmp_path):
