@@ -182,3 +182,40 @@ def test_named_wheel_comes_before_a_checkout_in_the_environment(
     assert backend.make(official, None, tmp_path) == tmp_path / official.name
     with pytest.raises(ToolError, match="not a PyTorch checkout"):
         backend.make(None, None, tmp_path)
+
+
+HOOKS = {
+    "get_requires_for_build_editable": "python -m tools python SCRIPT",
+    "build_editable": "python -m tools python SCRIPT",
+    "build_sdist": "python -m build --wheel",
+}
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_hooks_that_do_not_apply(repository, hook):
+    done = run(repository, "-c", f"import tools.backend as b; b.{hook}({{}})")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert HOOKS[hook] in line
+
+
+def test_editable_install_ends_at_once(repository):
+    pytest.importorskip("pip")
+    done = run(repository, "-m", "pip", "install", "--no-index", "-e", ".")
+    said = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert "torch cannot be installed from here in editable form" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.skipif(os.name == "nt", reason="shells differ in what they quote")
+def test_command_of_a_refusal_can_be_pasted(repository, tmp_path):
+    path = tiny_torch.make(tmp_path / "my wheels", tags="cp39-none-any")
+    with pytest.raises(SystemExit) as caught:
+        backend.build_wheel(str(tmp_path / "out"), {"base-wheel": str(path)})
+    command = str(caught.value).partition("run '")[2].removesuffix("'.")
+    assert command.startswith("python setup.py bdist_wheel --base-wheel ")
+    command = command.replace("python", sys.executable, 1)
+    done = subprocess.run(command, shell=True, cwd=repository, capture_output=True)
+    assert done.returncode == 0, done.stderr

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,8 @@ def patched(installed: Path, workplace: Workplace) -> Path:
     series.apply(series.patches(root=workplace.patches), installed.parent)
     shutil.copytree(workplace.overlay, installed.parent, dirs_exist_ok=True)
     version = (installed / "version.py").read_text()
-    (installed / "version.py").write_text(version.replace("+cpu", "+cpu.named"))
+    label = "+cpu.named.8.g1a2b3c4d"
+    (installed / "version.py").write_text(version.replace("+cpu", label))
     return installed
 
 
@@ -171,6 +173,24 @@ class TestStock:
         assert (workplace.tree.parent / "stock/precious").exists()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has a folder for each user")
+@pytest.mark.parametrize("trapped", [False, True])
+def test_place_of_the_stock_view_that_nobody_else_can_prepare(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trapped: bool
+) -> None:
+    """Where the build folder is read-only; somebody may have put a torch there."""
+    foreseen = tmp_path / f"optim-names-{os.getuid()}"
+    if trapped:
+        write(foreseen, {"stock/torch/__init__.py": "evil = 1\n"})
+        foreseen.chmod(0o777)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(view, "build", lambda kind, into: into)
+    first, *_ = view.stock_environment()["PYTHONPATH"].split(os.pathsep)
+    assert Path(first).parent.stat().st_mode & 0o777 == 0o700
+    assert (Path(first).parent == foreseen) is not trapped
+
+
 class TestInstalled:
     def test_other_release(self, monkeypatch: pytest.MonkeyPatch) -> None:
         class Distribution:
@@ -204,6 +224,19 @@ def test_environment_puts_the_view_first(monkeypatch: pytest.MonkeyPatch) -> Non
         (["test", "-k", "adam", "-x"], ["-m", "pytest", "SUITE", "-k", "adam", "-x"]),
         (["test", f"{__file__}::a", "-v"], ["-m", "pytest", f"{__file__}::a", "-v"]),
         (["python", "-c", "pass", "--help"], ["-c", "pass", "--help"]),
+        (
+            ["types", "--pretty"],
+            [
+                "-m",
+                "mypy",
+                *command_line._TYPES,
+                "-m",
+                "torch.a",
+                "-m",
+                "b",
+                "--pretty",
+            ],
+        ),
     ],
 )
 def test_commands_pass_their_arguments_on(
@@ -219,6 +252,8 @@ def test_commands_pass_their_arguments_on(
         return subprocess.CompletedProcess(command, 3)
 
     monkeypatch.setattr(view, "build", lambda kind, into: tmp_path)
+    new = ["torch/a.py", "b/__init__.py"]
+    monkeypatch.setattr(command_line.tree, "new_modules", lambda: new)
     monkeypatch.setattr(subprocess, "run", run)
     assert command_line.main(words) == 3
     suite = str(Path(__file__).parents[1] / "test_optim.py")
