@@ -1,5 +1,6 @@
 """Let pytest run the tests of torch.optim, together or module by module."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -8,6 +9,9 @@ import pytest
 
 _FOLDER = Path(__file__).resolve().parent / "optim"
 _ENTRY = _FOLDER.parent / "test_optim.py"
+
+# As in test_optim.py.
+os.environ.setdefault("TORCH_LOGS", "-dynamo,-inductor")
 
 # The modules import their helpers by name, as they do when they are run as scripts.
 sys.path.insert(0, str(_FOLDER))
