@@ -357,8 +357,9 @@ def _refuse_to_lose(
         raise ToolError(
             "An export would undo what was changed in the repository since the tree "
             f"was made: {named}{more}. Make a second tree with 'python -m tools "
-            "materialize --into build/second', and fetch and cherry-pick your commits "
-            "there; or, if these changes may go, run 'python -m tools export --force'."
+            "materialize --into build/second', and bring your work there as "
+            "CONTRIBUTING.md says; or, if these changes may go, run 'python -m tools "
+            "export --force'."
         )
 
 
