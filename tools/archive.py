@@ -115,7 +115,7 @@ def entries(file: BinaryIO) -> dict[str, Entry]:
             raise BadZipFile(f"{entry.name} overlaps what follows it")
         if entry.name in found:
             raise BadZipFile(f"{entry.name} is there twice")
-        found[entry.name] = entry._replace(data=data, end=end)
+        found[entry.name] = Entry(*entry[:5], data, end)
     return found
 
 

@@ -28,7 +28,7 @@ _WHEELS = f"torch-{BASE_RELEASE}[+-]*.whl"
 #: What the file beside a cached wheel is called, which tells damage.
 _CHECKSUM = ".crc32"
 
-_BLOCK = 1024 * 1024
+_BLOCK = 256 * 1024
 
 #: Names from before the version of the C library was in them.
 _LEGACY = {
@@ -120,9 +120,10 @@ def _is_intact(wheel: Path) -> bool:
 
 def _checksum(wheel: Path) -> bytes:
     crc = 0
+    block = memoryview(bytearray(_BLOCK))
     with wheel.open("rb", buffering=0) as file:
-        while block := file.read(_BLOCK):
-            crc = zlib.crc32(block, crc)
+        while size := file.readinto(block):
+            crc = zlib.crc32(block[:size], crc)
     return b"%08x\n" % crc
 
 

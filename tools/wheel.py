@@ -121,7 +121,11 @@ def _damaged(path: Path, reason: str) -> ToolError:
 def _identified(path: Path, file: BinaryIO) -> _Wheel:
     """The wheel in an open file, if it is one that can be patched."""
     entries = archive.entries(file)
-    infos = [name for name in entries if re.fullmatch(r"[^/]+\.dist-info/RECORD", name)]
+    infos = [
+        name
+        for name in entries
+        if name.endswith(".dist-info/RECORD") and name.count("/") == 1
+    ]
     if len(infos) != 1:
         raise ToolError(f"{path} is not a wheel: it has no single dist-info/RECORD.")
     info = infos[0].partition("/")[0]
