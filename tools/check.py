@@ -337,12 +337,9 @@ def patched_files(subject: Subject) -> dict[str, bytes]:
     with files.scratch() as folder:
         for path, content in _touched_sources(subject).items():
             files.put(folder / path, content)
-        try:
-            exact = subject.release == BASE_RELEASE
-            series.apply(subject.patches, folder, exact=exact)
-        except ToolError as error:
-            base = f"PyTorch {subject.release}"
-            raise ToolError(str(error).replace(str(folder), base)) from error
+        exact = subject.release == BASE_RELEASE
+        name = f"PyTorch {subject.release}"
+        series.apply(subject.patches, folder, exact=exact, name=name)
         return {
             path: (folder / path).read_bytes()
             for path in series.touched_files(subject.patches)

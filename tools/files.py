@@ -74,21 +74,17 @@ def _lock(folder: Path) -> int | None:
 
 
 def _sweep(parent: Path) -> None:
-    """Remove the folders of runs that no longer live."""
-    for entry in parent.iterdir():
-        if not entry.name.startswith(SCRATCH) or not _is_own(entry):
-            continue
-        lock = _lock(entry)
-        if lock is not None:
-            shutil.rmtree(entry, ignore_errors=True)
-            os.close(lock)
-
-
-def _is_own(path: Path) -> bool:
-    try:
-        return hasattr(os, "getuid") and path.lstat().st_uid == os.getuid()
-    except OSError:
-        return False
+    """Remove the folders of this user's runs that no longer live."""
+    # Others come and go in that place, and it need not be readable.
+    with suppress(OSError):
+        for entry in parent.iterdir():
+            if not entry.name.startswith(SCRATCH):
+                continue
+            lock = _lock(entry)
+            if lock is not None and os.fstat(lock).st_uid == os.getuid():
+                shutil.rmtree(entry, ignore_errors=True)
+            if lock is not None:
+                os.close(lock)
 
 
 def private_folder(name: str) -> Path | None:

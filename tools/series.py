@@ -220,7 +220,13 @@ def _diffs(patch: Patch) -> dict[str, str]:
     return diffs
 
 
-def apply(patches: Sequence[Patch], folder: Path, *, exact: bool = True) -> None:
+def apply(
+    patches: Sequence[Patch],
+    folder: Path,
+    *,
+    exact: bool = True,
+    name: str | None = None,
+) -> None:
     """Apply patches, in order, to a plain folder; all of them, or none.
 
     The folder need not be a git repository, and one that encloses it plays no
@@ -232,12 +238,13 @@ def apply(patches: Sequence[Patch], folder: Path, *, exact: bool = True) -> None
         folder (Path): the folder that holds ``torch/``. It is changed in place.
         exact (bool): whether the files must be those that the patches were
             made for. If not, those of another release are taken, too.
+        name (str, optional): what errors call the folder, if it is a copy.
 
     Raises:
         ToolError: if a patch does not apply (the message names patch, file and
             hunk; the folder is as it was), or there is no ``git``.
     """
-    _apply(patches, folder, exact=exact, back=False)
+    _apply(patches, folder, name or str(folder), exact=exact, back=False)
 
 
 def reverse(patches: Sequence[Patch], folder: Path) -> None:
@@ -250,10 +257,12 @@ def reverse(patches: Sequence[Patch], folder: Path) -> None:
     Raises:
         ToolError: as :func:`apply`.
     """
-    _apply(patches, folder, exact=True, back=True)
+    _apply(patches, folder, str(folder), exact=True, back=True)
 
 
-def _apply(patches: Sequence[Patch], folder: Path, *, exact: bool, back: bool) -> None:
+def _apply(
+    patches: Sequence[Patch], folder: Path, name: str, *, exact: bool, back: bool
+) -> None:
     if not patches:
         return
     states = blobs(patches)
@@ -265,17 +274,17 @@ def _apply(patches: Sequence[Patch], folder: Path, *, exact: bool, back: bool) -
         series = b"\n".join(patch.path.read_bytes() for patch in patches)
         done = git.run(folder, "apply", *_direction(back), "-", stdin=series)
         if done.returncode:
-            raise _failure(patches, folder, before, back, git.text(done.stderr))
+            raise _failure(patches, name, before, back, git.text(done.stderr))
         # Of one input, git writes the changes to a file after its removal.
         for path in _removed_files(patches, back):
             (folder / path).unlink(missing_ok=True)
         if wrong := departures(patches, before, folder, back=back):
             complaint = f"{wrong[0]} did not become what the index lines say"
-            raise _failure(patches, folder, before, back, complaint)
+            raise _failure(patches, name, before, back, complaint)
         for path, (old, new) in states.items():
             if exact and git.blob(before[path]) != (new if back else old):
                 raise ToolError(
-                    f"{folder / path} is not the file of PyTorch {BASE_RELEASE} that "
+                    f"{path} in {name} is not the file of PyTorch {BASE_RELEASE} that "
                     "the series is for. Give an unchanged one. Nothing was changed."
                 )
 
@@ -295,7 +304,7 @@ def _direction(back: bool) -> list[str]:
 
 def _failure(
     patches: Sequence[Patch],
-    folder: Path,
+    name: str,
     before: Mapping[str, bytes | None],
     back: bool,
     complaint: str,
@@ -311,10 +320,10 @@ def _failure(
         )
     if other.returncode == 0:
         state = "are not applied to" if back else "are already applied to"
-        return ToolError(f"The patches {state} {folder}; there is nothing to do.")
+        return ToolError(f"The patches {state} {name}; there is nothing to do.")
     problem = first_problem(patches, before, back=back)
     return ToolError(
-        f"The series cannot be {whole} {folder}: "
+        f"The series cannot be {whole} {name}: "
         f"{problem or f'git says: {complaint.strip()}.'} Nothing was changed."
     )
 

@@ -138,7 +138,7 @@ def _prepare(
         (copy / MARKER).write_text(
             "A copy that a build may replace.\n", encoding="utf-8"
         )
-        series.apply(patches, copy)
+        series.apply(patches, copy, name=str(checkout))
         for name, path in overlay.items():
             target = copy / name
             if target.exists():

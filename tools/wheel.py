@@ -263,7 +263,8 @@ def _patched(wheel: _Wheel, patches: Sequence[series.Patch]) -> dict[str, bytes]
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(_plain(content) if name in windows else content)
         if touched:
-            series.apply(list(_packaged_parts(patches, scratch)), tree)
+            parts = list(_packaged_parts(patches, scratch))
+            series.apply(parts, tree, name=str(wheel.path))
         removed = [name for name in touched if not (tree / name).is_file()]
         if removed:
             raise ToolError(f"The series removes {removed[0]}; it may only change it.")

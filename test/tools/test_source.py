@@ -170,7 +170,9 @@ def test_patch_that_does_not_apply(checkout, build, tmp_path):
 def test_checkout_with_changes_of_its_own(checkout, build, tmp_path):
     text = tiny_torch.OPTIMIZER.replace("line_1 = 1\n", "line_1 = 'mine'\n")
     (checkout / "torch/optim/optimizer.py").write_text(text)
-    with pytest.raises(ToolError, match=r"optimizer\.py is not the file of PyTorch 2"):
+    with pytest.raises(
+        ToolError, match=r"optimizer\.py in .*pytorch is not the file of"
+    ):
         build(checkout)
     assert list((tmp_path / "build").iterdir()) == []
 

@@ -231,7 +231,7 @@ def test_parts_outside_torch_are_left_out(official, build, tmp_path):
 def test_patch_that_does_not_apply(official, refused, tmp_path):
     wrong = tiny_torch.PATCH.replace("-line_21 = 21", "-line_21 = 'other'")
     patch = tiny_torch.patch(tmp_path / "wrong", wrong, "0007-Wrong.patch")
-    words = ("0007-Wrong.patch", "torch/optim/optimizer.py", "hunk 1")
+    words = (str(official), "0007-Wrong.patch", "torch/optim/optimizer.py", "hunk 1")
     refused(official, *words, patches=[patch])
 
 
