@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ from tools import backend, base, source
 from tools.errors import ToolError
 
 
+COMMON = ("-h", "--help", "-d", "--dist-dir")
 NAMES = (base.VARIABLE, source.VARIABLE, "OPTIM_NAMES_CACHE")
 
 
@@ -127,6 +129,17 @@ def test_help_tells_the_options(repository):
     assert run(repository, "setup.py", "--name").stdout == "torch\n"
     version = f"2.13.0+{tiny_torch.label(repository)}\n"
     assert run(repository, "setup.py", "--version").stdout == version
+
+
+def test_same_option_has_the_same_name_everywhere(repository):
+    helps = [
+        run(repository, *command, "--help").stdout
+        for command in (["setup.py", "bdist_wheel"], ["-m", "tools", "wheel"])
+    ]
+    one, other = (set(re.findall(r"(?<!\S)--?[a-z][a-z-]*", text)) for text in helps)
+    assert one == other - {"-m"} == {*(f"--{name}" for name in backend._SETTINGS), *COMMON}
+    materialize = run(repository, "-m", "tools", "materialize", "--help").stdout
+    assert all(f"--{name}" in materialize for name in backend._SETTINGS)
 
 
 def test_requirements(official, tmp_path, monkeypatch):
