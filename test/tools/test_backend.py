@@ -137,7 +137,9 @@ def test_same_option_has_the_same_name_everywhere(repository):
         for command in (["setup.py", "bdist_wheel"], ["-m", "tools", "wheel"])
     ]
     one, other = (set(re.findall(r"(?<!\S)--?[a-z][a-z-]*", text)) for text in helps)
-    assert one == other - {"-m"} == {*(f"--{name}" for name in backend._SETTINGS), *COMMON}
+    assert (
+        one == other - {"-m"} == {*(f"--{name}" for name in backend._SETTINGS), *COMMON}
+    )
     materialize = run(repository, "-m", "tools", "materialize", "--help").stdout
     assert all(f"--{name}" in materialize for name in backend._SETTINGS)
 
