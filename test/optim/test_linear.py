@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from _common import GROUPED, MATRICES_ONLY, OptimTestCase, build
@@ -35,7 +34,6 @@ SMALL, LARGE = 24, 96
 MOST_GROWTH = 1.125 * LARGE / SMALL
 
 #: From how many groups on not all of them are read for each one that is added.
-MANY_GROUPS = "torch.optim._param_names.registry.Registry.MANY_GROUPS"
 
 (SGD_INFO,) = (info for info in optim_db if info.name == "SGD")
 
@@ -233,8 +231,7 @@ class TestLinear(OptimTestCase):
             optimizer = _trained(SGD_INFO, given[::order])
             return lambda: optimizer.load_state_dict(_counted(saved))
 
-        with patch("torch.optim._param_names.loading.BATCH", 4):
-            self.assert_linear(prepare)
+        self.assert_linear(prepare)
 
     @optims(GROUPED, dtypes=[torch.float32])
     @parametrize("named", [True, False])
@@ -277,22 +274,6 @@ class TestLinear(OptimTestCase):
             return lambda: optimizer.add_param_group(first)
 
         self.assert_linear(prepare)
-
-    @parametrize("named", [True, False])
-    def test_adding_groups_one_by_one(self, device, named):
-        def prepare(count: int) -> Callable[[], object]:
-            first, *others = _in_groups(_params(SGD_INFO, count), named)
-            optimizer = build(SGD_INFO, [first])
-
-            def add() -> None:
-                for group in others:
-                    optimizer.add_param_group(group)
-
-            return add
-
-        # Fewer groups than these are read anew for each that is added.
-        with patch(MANY_GROUPS, 4):
-            self.assert_linear(prepare)
 
     @optims(optim_db, dtypes=[torch.float32])
     @parametrize("named", [True, False])

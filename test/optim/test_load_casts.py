@@ -1,6 +1,6 @@
 # Owner(s): ["module: optimizer"]
 
-"""State that needs no cast is copied in bulk, as if each value had been looked at.
+"""State that needs no cast is copied, as if the policy had been asked for each value.
 
 What is expected is what a load does if the policy for a value is another function,
 for then it is called for each.
@@ -23,20 +23,15 @@ from _common import (
     trained,
 )
 from _describe import describe
-from torch.nn import Parameter
-from torch.optim import Optimizer, SGD
-from torch.optim._param_names.casting import all_stay, casts_step
+from torch.optim import Optimizer
 from torch.testing._internal.common_device_type import instantiate_device_type_tests
 from torch.testing._internal.common_optimizers import optim_db, optims
 from torch.testing._internal.common_utils import (
-    instantiate_parametrized_tests,
     parametrize,
     run_tests,
     subtest,
 )
 
-
-BATCH = "torch.optim._param_names.loading.BATCH"
 
 POLICY = Optimizer._process_value_according_to_param_policy
 
@@ -186,18 +181,14 @@ class TestLoadCasts(OptimTestCase):
             staticmethod(_each_value),
         ):
             expected, expected_tensors = load()
-        for size in (1, 2, 128):
-            with patch(BATCH, size):
-                found, tensors = load()
-            self.assertEqual(found, expected)
-            # Those of the file, where they need no cast
-            of_file = {
-                id(value)
-                for state in file["state"].values()
-                for value in state.values()
-            }
-            for (*_, there, _), (*_, here, _) in zip(expected_tensors, tensors):
-                self.assertTrue(here == there or not {here, there} & of_file)
+        found, tensors = load()
+        self.assertEqual(found, expected)
+        # Those of the file, where they need no cast
+        of_file = {
+            id(value) for state in file["state"].values() for value in state.values()
+        }
+        for (*_, there, _), (*_, here, _) in zip(expected_tensors, tensors):
+            self.assertTrue(here == there or not {here, there} & of_file)
         self.assert_still(file, before)
 
     @optims(optim_db, dtypes=[torch.float32])
@@ -225,98 +216,8 @@ class TestLoadCasts(OptimTestCase):
             optimizer.load_state_dict(file)
         self.assertEqual([s for s in seen if s[1] is not None], expected)
 
-    def test_collections_go_on_after_a_load(self, device):
-        import gc
-
-        param = Parameter(torch.ones(2, device=device))
-        optimizer = SGD({"a": param}, momentum=0.9)
-        optimizer.state[param]["momentum_buffer"] = torch.ones(2, device=device)
-        good, bad = optimizer.state_dict(), optimizer.state_dict()
-        bad["state"] = {"a": {"momentum_buffer": torch.ones(3, device=device)}}
-        on = gc.isenabled()
-        try:
-            for turn in (gc.enable, gc.disable):
-                turn()
-                before = gc.isenabled()
-                optimizer.load_state_dict(good)
-                self.assertEqual(gc.isenabled(), before)
-                with self.assertRaisesRegex(ValueError, "size mismatch"):
-                    optimizer.load_state_dict(bad)
-                self.assertEqual(gc.isenabled(), before)
-        finally:
-            (gc.enable if on else gc.disable)()
-
 
 instantiate_device_type_tests(TestLoadCasts, globals(), only_for=DEVICE_TYPES)
-
-
-class TestWhatStays(OptimTestCase):
-    @parametrize(
-        "options,expected",
-        [
-            subtest(({}, False), "none"),
-            subtest(({"fused": None, "capturable": False}, False), "off"),
-            subtest(({"fused": True}, True), "fused"),
-            subtest(({"capturable": True, "fused": None}, True), "capturable"),
-            subtest(({"capturable": torch.ones(2)}, None), "tensor"),
-            subtest(({"fused": 1}, None), "int"),
-        ],
-    )
-    def test_casts_step(self, options, expected):
-        self.assertIs(casts_step([{"lr": 1}, options]), expected)
-        self.assertIs(casts_step([options, {"fused": None}]), expected)
-
-    def test_casts_step_of_no_dict(self):
-        self.assertIsNone(casts_step([{}, ["fused"]]))
-        self.assertIs(casts_step([]), False)
-
-    @parametrize(
-        "last,shaped,step_cast,expected",
-        [
-            subtest(({"m": torch.ones(2)}, (), False, True), "equal"),
-            subtest(({"m": torch.ones(2)}, ("m",), False, True), "shape"),
-            subtest(({"m": torch.ones(3)}, (), False, True), "shape_does_not_matter"),
-            subtest(({"m": torch.ones(3)}, ("m",), False, False), "other_shape"),
-            subtest(({"m": torch.ones(2).double()}, (), False, False), "other_dtype"),
-            subtest(({"m": torch.ones(2, device="meta")}, (), False, False), "device"),
-            subtest(({"m": 1}, (), False, False), "some_are_numbers"),
-            subtest(({"m": torch.ones(2), "n": None}, ("n",), False, True), "none"),
-            subtest(({"m": torch.ones(2), "n": 2}, ("n",), False, False), "number"),
-            subtest(({"m": torch.ones(2), "n": [1]}, (), False, False), "list"),
-            subtest(({"m": torch.ones(2), "n": "x"}, (), False, False), "str"),
-            subtest(({}, (), False, True), "no_entries"),
-            subtest(([], (), False, False), "no_dict"),
-            subtest(({"step": torch.tensor(1)}, (), False, True), "integer_step"),
-            subtest(({"step": torch.tensor(1)}, (), True, False), "step_is_cast"),
-            subtest(({"step": torch.tensor(1.0)}, (), True, True), "step_is_float32"),
-            subtest(
-                ({"step": torch.ones((), device="meta")}, (), True, False), "moved"
-            ),
-            subtest(({"step": 1}, (), True, True), "step_is_a_number"),
-        ],
-    )
-    def test_all_stay(self, last, shaped, step_cast, expected):
-        params = [Parameter(torch.zeros(2)) for _ in range(3)]
-        states = [{"m": torch.ones(2)}, {"m": torch.ones(2)}, last]
-        for _ in states:
-            self.assertIs(
-                all_stay(states, params, param_shaped=shaped, step_cast=step_cast),
-                expected,
-            )
-            states.append(states.pop(0))
-
-    def test_all_stay_only_for_plain_parameters(self):
-        states = [{"m": torch.ones(2)}]
-        for param in (None, torch.zeros(2).as_subclass(_Tensor)):
-            self.assertFalse(all_stay(states, [param], step_cast=False))
-        self.assertTrue(all_stay(states, [torch.zeros(2)], step_cast=False))
-        on_meta = Parameter(torch.zeros(2, device="meta"))
-        self.assertFalse(all_stay(states, [on_meta], step_cast=False))
-        states = [{"m": torch.ones(2, device="meta")}]
-        self.assertTrue(all_stay(states, [on_meta], step_cast=False))
-
-
-instantiate_parametrized_tests(TestWhatStays)
 
 
 if __name__ == "__main__":

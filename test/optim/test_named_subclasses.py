@@ -405,16 +405,23 @@ class TestNamedSubclasses(OptimTestCase):
         with self.assertRaisesRegex(ValueError, 'unique.*"b"'):
             optimizer.add_param_group({"params": {"b": Parameter(torch.ones(1))}})
 
-    def test_a_subclass_declares_its_own_shapes(self):
-        # Nothing is taken over from a base class, whose state is another.
-        class Halved(SGD):
-            pass
+    @parametrize("method", ["step", "load_state_dict", None])
+    def test_shapes_of_a_subclass(self, method):
+        # One that overrides what makes or loads state may keep other state.
+        def same(self, *args, **kwargs):
+            return getattr(SGD, method)(self, *args, **kwargs)
 
+        cls = type("Halved", (SGD,), {method: same} if method else {})
         params = _params("ab")
-        optimizer = Halved(params, momentum=0.9)
+        optimizer = cls(params, momentum=0.9)
         for param in params.values():
             optimizer.state[param]["momentum_buffer"] = torch.ones(1)
-        optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+        state_dict = copy.deepcopy(optimizer.state_dict())
+        if method is None:
+            with self.assertRaisesRegex(ValueError, "for Halved:.*\n.*size mismatch"):
+                optimizer.load_state_dict(state_dict)
+            return
+        optimizer.load_state_dict(state_dict)
         for param in params.values():
             self.assertEqual(optimizer.state[param]["momentum_buffer"], torch.ones(1))
 
