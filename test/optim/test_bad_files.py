@@ -3,9 +3,9 @@
 """Damaged state dicts: clear errors, and nothing lost."""
 
 import json
-import traceback
 import os
 import re
+import traceback
 import warnings
 from pathlib import Path
 from typing import Any

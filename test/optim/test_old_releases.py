@@ -169,11 +169,13 @@ def _numbers(value: Any) -> Any:
 
 
 class TestOldReleases(OptimTestCase):
-    def _load(self, optimizer, state_dict):
+    def _load(self, optimizer, state_dict, warned=()):
         before = deepcopy(state_dict)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
             result = optimizer.load_state_dict(state_dict)
+        for warning, text in zip(caught, warned, strict=True):
+            self.assertIn(text, str(warning.message))
         self.assertEqual(tuple(result), ([], []))
         self.assert_same(state_dict, before)
 
@@ -234,7 +236,9 @@ class TestOldReleases(OptimTestCase):
         optimizer = build(case, groups)
         names = names_of(optimizer)
         self.assertNotEqual(names, _names(case))
-        self._load(optimizer, state_dict)
+        # Releases write names by position, so that they may be wrong in such a file.
+        annotated = not isinstance(state_dict["param_groups"][0]["params"][0], str)
+        self._load(optimizer, state_dict, ["in another order"] if annotated else [])
         self.assertEqual(names_of(optimizer), names)
         self._assert_options(optimizer, state_dict["param_groups"][::-1])
         least = OTHER_ORDER if case.optimizer == "LBFGS" else 0.0

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from _common import OptimTestCase
 from torch.nn import Parameter
-from torch.optim._param_names import (
+from torch.optim._param_names.consumers.rekeying import (
     align_names,
     name_indices,
     state_keys,

@@ -16,6 +16,7 @@ __all__ = [
     "entries_of",
     "has_shape_of",
     "incomplete_state",
+    "is_on",
     "misshapen_state",
 ]
 
@@ -59,7 +60,7 @@ class StateEntries:
             if key not in self.optional
         )
         for key, option in self.optional.items():
-            if option is not None and group.get(option):
+            if option is not None and is_on(group, option):
                 needed[key] = option
         return needed
 
@@ -68,6 +69,14 @@ class StateEntries:
         return isinstance(value, Mapping) and any(
             key in value for key in (*self.param_shaped, *self.others)
         )
+
+
+def is_on(group: Mapping[str, Any], option: str) -> bool:
+    """Whether an option of a param group is neither missing, false nor zero."""
+    try:
+        return bool(group.get(option))
+    except Exception:
+        return True  # such as a Tensor of several elements
 
 
 def entries_of(cls: type[Any]) -> StateEntries:

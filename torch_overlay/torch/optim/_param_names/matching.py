@@ -15,7 +15,6 @@ is one without ``param_groups``, whose state is keyed by name.
 """
 
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, NamedTuple
@@ -32,6 +31,7 @@ from torch.optim._param_names.names import (
 from torch.optim._param_names.options import (
     agreed_options,
     copy_options,
+    deep_copy,
     groups_differ,
     mixed_options,
     pair_groups,
@@ -260,7 +260,7 @@ def _match_by_position(
     strict: bool,
 ) -> Match:
     hint = "" if strict else _NEEDS_NAMES
-    new_groups = deepcopy(saved_groups)
+    new_groups = deep_copy(saved_groups)
     if len(groups) != len(saved_groups):
         raise ValueError(
             f"loaded state dict has a different number of parameter groups{hint}"

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim._param_names.entries import is_on
 from torch.optim._param_names.messages import load_error, quote
 
 
@@ -13,6 +14,7 @@ __all__ = [
     "agreed_options",
     "check_options",
     "copy_options",
+    "deep_copy",
     "groups_differ",
     "mixed_options",
     "pair_groups",
@@ -28,7 +30,17 @@ def copy_options(saved_groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]
     """Deep copies of saved param groups, with None for their ids and names."""
     both = dict.fromkeys(("params", "param_names"))
     # Not {**group, **both}, so that only keys that are there are in the copy.
-    return deepcopy([{k: both.get(k, v) for k, v in g.items()} for g in saved_groups])
+    return deep_copy([{k: both.get(k, v) for k, v in g.items()} for g in saved_groups])
+
+
+def deep_copy(groups: Any) -> Any:
+    """As ``deepcopy()``, with an error that says what is nested too deeply."""
+    try:
+        return deepcopy(groups)
+    except RecursionError as error:
+        raise RecursionError(
+            f"the options in the param_groups of the state_dict cannot be copied: {error}"
+        ) from None
 
 
 def pair_groups(
@@ -146,7 +158,7 @@ def agreed_options(
             and not any(key in differing[index] for index in indices)
         }
         # A copy for each group: several may take from the same saved one.
-        new_groups.append({**group, **deepcopy(agreed)})
+        new_groups.append({**group, **deep_copy(agreed)})
     return new_groups
 
 
@@ -165,13 +177,13 @@ def _agree(groups: Sequence[dict[str, Any]], options: Iterable[str]) -> bool:
 def _equal(one: Any, other: Any) -> bool:
     if one is other:
         return True
-    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
-        return (
-            type(one) is type(other)
-            and len(one) == len(other)
-            and all(map(_equal, one, other))
-        )
     try:
+        if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
+            return (
+                type(one) is type(other)
+                and len(one) == len(other)
+                and all(map(_equal, one, other))
+            )
         if isinstance(one, Tensor) and isinstance(other, Tensor):
             return one.device == other.device and torch.equal(one, other)
         return bool(one == other)
@@ -206,7 +218,7 @@ def mixed_options(
         for option in deciding:
             for name in with_state:
                 side, group = origins[name]
-                if bool(group.get(option)) != bool(new.get(option)):
+                if is_on(group, option) != is_on(new, option):
                     problems.append(
                         f'The option "{option}" decides which state a parameter has: '
                         f'the state of "{name}" comes from the {side} with '
