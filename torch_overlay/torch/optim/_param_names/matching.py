@@ -63,7 +63,7 @@ class Match:
     #: the state of these is cast.
     sources: Sequence[dict[str, Any]]
     #: Whether the optimizer has names.
-    named: bool
+    named: bool = False
     #: Whether the parameters were matched by name.
     by_name: bool = False
     #: Whether what the state dict does not have stays as it is.
@@ -121,63 +121,83 @@ def match_state_dict(
     check_form(saved_groups, state)
     saved = saved_names(saved_groups)
     entries = StateEntries() if entries is None else entries
-    by_name = params_by_name(groups, names)
-    if not alone and not _can_match_by_name(names, by_name, saved, strict):
+    if alone or _can_match_by_name(names, saved, strict):
+        sides = _compare(groups, names, saved_groups, saved, state, entries)
+        match = _match_by_name(
+            groups,
+            saved_groups,
+            sides,
+            state,
+            own_state or {},
+            entries,
+            strict,
+            alone,
+            owner,
+        )
+        if not saved.named:
+            match.warnings = _order_warnings(sides)
+    else:
         match = _match_by_position(groups, saved_groups, strict)
-        match.named, match.entries = True, entries
-        for new, group in zip(match.groups, groups):
-            new["param_names"] = group["param_names"]
-        keys = match.params.keys()
-        if not state.keys() <= keys:
-            check_other_keys([key for key in state if key not in keys], by_name)
+        by_name = params_by_name(groups, names)
+        check_other_keys([k for k in state if k not in match.params], by_name)
         if saved.problem is not None:
             match.warnings = [f"{saved.problem} {_BY_POSITION}"]
         elif saved.groups is not None:
             match.warnings = [_nothing_in_common(by_name, saved.groups)]
-        return match
-    sides = _compare(groups, names, saved_groups, saved, state, entries)
-    partial = alone or not strict
+    for new, group in zip(match.groups, groups):
+        new["param_names"] = group["param_names"]
+        new["params"] = group["params"]
+    match.named, match.entries = True, entries
+    return match
+
+
+def _match_by_name(
+    groups: Sequence[dict[str, Any]],
+    saved_groups: Sequence[dict[str, Any]],
+    sides: "_Sides",
+    state: Mapping[Any, Any],
+    own_state: Mapping[Any, Any],
+    entries: StateEntries,
+    strict: bool,
+    alone: bool,
+    owner: str,
+) -> Match:
+    """Match two sides that were compared, or say all that hinders it."""
     problems = list(sides.problems)
     if strict:
         problems += _name_problems(sides, alone)
-    order = None
-    if not partial and not sides.problems:
+    new_groups: list[dict[str, Any]] = []
+    if alone:
+        new_groups = [dict(group) for group in groups]
+    elif not strict:
+        new_groups = _partial_groups(groups, saved_groups, sides)
+        origins = _origins(groups, saved_groups, sides, state, own_state)
+        problems += mixed_options(
+            new_groups, sides.names, origins, entries.deciding_options
+        )
+    elif not sides.problems:
         order = pair_groups(sides.names, len(saved_groups), sides.saved_in)
         if order is None:
             problems.append(
                 groups_differ(sides.names, len(saved_groups), sides.saved_in)
             )
-    new_groups: list[dict[str, Any]] = []
-    if alone:
-        new_groups = [dict(group) for group in groups]
-    elif order is not None:
-        options = copy_options(saved_groups)
-        new_groups = [options[index] for index in order]
-    elif partial:
-        new_groups = _partial_groups(groups, saved_groups, sides)
-        origins = _origins(groups, saved_groups, sides, state, own_state or {})
-        problems += mixed_options(
-            new_groups, sides.names, origins, entries.deciding_options
-        )
+        else:
+            options = copy_options(saved_groups)
+            new_groups = [options[index] for index in order]
     if problems:
         problems += misshapen_state(groups, sides.ids_to_params, state, entries)
         raise ValueError(load_error(owner, problems))
-    for new, group in zip(new_groups, groups):
-        new["param_names"] = group["param_names"]
-        new["params"] = group["params"]
+    partial = alone or not strict
     return Match(
         list(chain.from_iterable(group["params"] for group in saved_groups)),
         sides.ids_to_params,
         new_groups,
         _with_saved_ids(new_groups, sides) if partial else saved_groups,
-        named=True,
         by_name=True,
         partial=partial,
-        entries=entries,
         ignored=sides.ignored,
         missing=sides.missing,
         unexpected=sides.unexpected,
-        warnings=[] if saved.named else _order_warnings(sides),
     )
 
 
@@ -197,7 +217,6 @@ def _as_one_group(state: Any) -> list[dict[str, Any]]:
 
 def _can_match_by_name(
     names: Sequence[Sequence[str]],
-    by_name: Mapping[str, Tensor],
     saved: SavedNames,
     strict: bool,
 ) -> bool:
@@ -209,7 +228,7 @@ def _can_match_by_name(
     return (
         saved.named
         or not strict
-        or not by_name.keys().isdisjoint(chain.from_iterable(saved.groups))
+        or not set().union(*names).isdisjoint(chain.from_iterable(saved.groups))
         or list(map(len, names)) != list(map(len, saved.groups))
     )
 
@@ -272,7 +291,7 @@ def _match_by_position(
         )
     ids = list(chain.from_iterable(group["params"] for group in new_groups))
     params = chain.from_iterable(group["params"] for group in groups)
-    match = Match(ids, dict(zip(ids, params)), list(new_groups), saved_groups, False)
+    match = Match(ids, dict(zip(ids, params)), list(new_groups), saved_groups)
     for new, group in zip(new_groups, groups):
         new["params"] = group["params"]
     return match
