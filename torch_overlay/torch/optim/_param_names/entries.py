@@ -96,7 +96,8 @@ def entries_of(cls: type[Any]) -> StateEntries:
                 _original(cls, name) is _original(declaring, name)
                 for name in _METHODS_OF_STATE
             )
-            return declaring._state_entries if inherited else StateEntries()
+            entries: StateEntries = vars(declaring)["_state_entries"]
+            return entries if inherited else StateEntries()
     return StateEntries()
 
 

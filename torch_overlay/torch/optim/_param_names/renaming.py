@@ -62,6 +62,7 @@ def rename_parameters(
     groups, state = state_dict["param_groups"], state_dict["state"]
     check_form(groups, state)
     saved = saved_names(groups)
+    new_names: dict[Any, Any]
     if saved.groups is None:
         new_names = _names_for_ids(groups, rename, saved.problem)
     else:

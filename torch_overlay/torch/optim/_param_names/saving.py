@@ -94,7 +94,7 @@ def pack(
         packed = dict(group)
         del packed["params"]
         if one_name_each:
-            packed["params"] = names[index]
+            packed["params"] = names[index]  # type: ignore[index]
         else:
             packed["params"] = [keys[id(param)] for param in group["params"]]
         packed_groups.append(packed)
