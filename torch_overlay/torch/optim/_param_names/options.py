@@ -30,7 +30,10 @@ def copy_options(saved_groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]
     """Deep copies of saved param groups, with None for their ids and names."""
     both = dict.fromkeys(("params", "param_names"))
     # Not {**group, **both}, so that only keys that are there are in the copy.
-    return deep_copy([{k: both.get(k, v) for k, v in g.items()} for g in saved_groups])
+    copies: list[dict[str, Any]] = deep_copy(
+        [{k: both.get(k, v) for k, v in group.items()} for group in saved_groups]
+    )
+    return copies
 
 
 def deep_copy(groups: Any) -> Any:
