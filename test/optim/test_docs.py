@@ -230,7 +230,9 @@ class TestDocs(TestCase):
             for names, entries in rows
             if optim_info.name in re.findall(r"\w+", names)
         ]
-        self.assertEqual(checked, optim_info.optim_cls._param_shaped_state)
+        self.assertEqual(
+            checked, optim_info.optim_cls._state_entries.param_shaped
+        )
 
     @parametrize("page", [subtest(page, name=identifier(page)) for page in PAGES])
     def test_links(self, page):
