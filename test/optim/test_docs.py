@@ -230,9 +230,7 @@ class TestDocs(TestCase):
             for names, entries in rows
             if optim_info.name in re.findall(r"\w+", names)
         ]
-        self.assertEqual(
-            checked, optim_info.optim_cls._state_entries.param_shaped
-        )
+        self.assertEqual(checked, optim_info.optim_cls._state_entries.param_shaped)
 
     @parametrize("page", [subtest(page, name=identifier(page)) for page in PAGES])
     def test_links(self, page):
