@@ -170,16 +170,14 @@ def _anew(param_id: Any) -> Any:
 
 def _match(subject: Subject) -> Call:
     try:
-        from torch.optim._param_names import match_state_dict
+        from torch.optim._param_names import entries_of, match_state_dict
     except ImportError as error:
         raise UnavailableError("this torch does not match names") from error
-    saved = _as_from_file(subject.named.state_dict())
     return partial(
         match_state_dict,
         subject.named.param_groups,
-        saved["param_groups"],
-        saved["state"],
-        param_shaped=("exp_avg", "exp_avg_sq"),
+        _as_from_file(subject.named.state_dict()),
+        entries=entries_of(type(subject.named)),
     )
 
 
