@@ -30,7 +30,6 @@ from torch.testing._internal.common_utils import (
 #: Cases that differ on purpose, by what their names match, with the reason.
 DELIBERATE: dict[str, str] = {
     "misuse, state of a tensor in no group": "the error says what is wrong",
-    "load, a name among params": "a warning says that names cannot be taken from it",
     "load, a string as params": "the release fails as it looks for an index in a str",
 }
 
