@@ -185,6 +185,9 @@ class TestThirdParties(OptimTestCase):
         self.assertIs(caught.exception, error)
         self.assertEqual(_Objects.calls, 1)
         self.assert_unchanged(target, before)
+        target.error = None
+        target.load_state_dict(state_dict)
+        self.assertEqual(_Objects.calls, 2)
 
     @parametrize("named", [True, False])
     def test_what_is_no_parameter_is_the_same_object(self, named):
