@@ -218,7 +218,7 @@ class TestLinear(OptimTestCase):
     @parametrize("cast", [True, False])
     @parametrize("layout", LAYOUTS)
     @parametrize("way", ["unnamed", "named", "reversed"])
-    def test_load_in_many_batches(self, device, way, layout, cast):
+    def test_load_of_each_layout(self, device, way, layout, cast):
         def prepare(count: int) -> Callable[[], object]:
             params = _params(SGD_INFO, count)
             given = LAYOUTS[layout](params, way != "unnamed")

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
+from torch.optim._param_names.messages import quote
 from torch.optim._param_names.saving import param_keys
 
 
@@ -41,6 +42,8 @@ class StateEntries:
     #: Of those in ``param_shaped``, the ones that are not always there, each with
     #: the option that a step needs them for, if there is one.
     optional: Mapping[str, str | None] = field(default_factory=dict)
+    #: Entries of which a step needs all in one of these.
+    one_of: tuple[tuple[str, ...], ...] = ()
 
     @property
     def deciding_options(self) -> list[str]:
@@ -210,7 +213,12 @@ def incomplete_state(
         needed = entries.needed(group)
         for name, param in zip(group["param_names"], group["params"]):
             found = state.get(param)
-            if not found or found.keys() >= needed.keys():
+            if not found:
+                continue
+            has_one = not entries.one_of or any(
+                found.keys() >= set(keys) for keys in entries.one_of
+            )
+            if has_one and found.keys() >= needed.keys():
                 continue
             if len(problems) == MAX_DESCRIBED:
                 return [*problems, "And so on."]
@@ -219,4 +227,7 @@ def incomplete_state(
                     why = f", which {option}={group[option]!r} needs" if option else ""
                     problems.append(f'The state of "{name}" has no "{key}"{why}.')
                     break
+            else:
+                either = " or ".join(quote(keys) for keys in entries.one_of)
+                problems.append(f'The state of "{name}" has neither {either}.')
     return problems

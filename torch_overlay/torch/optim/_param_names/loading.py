@@ -204,7 +204,7 @@ def keep_names(
     by_name = params_by_name(groups, names)
     own_name = {id(param): name for name, param in reversed(by_name.items())}
     for new in new_groups:
-        for name, param in zip(new.get("param_names", ()), new.get("params", ())):
+        for name, param in zip(new.get("param_names") or (), new.get("params", ())):
             other = by_name.get(name)
             if other is not None and other is not param and id(param) in own_name:
                 raise ValueError(
@@ -215,8 +215,8 @@ def keep_names(
                     "saved order"
                 )
     for new in new_groups:
-        known = [own_name.get(id(param)) for param in new["params"]]
-        if None not in known and not by_name.keys() >= set(
-            new.get("param_names", [None])
-        ):
+        given = new.get("param_names") or ()
+        known = [own_name.get(id(param)) for param in new.get("params", ())]
+        usable = len(given) == len(known) and by_name.keys() >= set(given)
+        if not usable and None not in known:
             new["param_names"] = known

@@ -233,6 +233,10 @@ def mixed_options(
     return problems
 
 
+def _is_sequence(value: Any) -> bool:
+    return isinstance(value, (list, tuple))
+
+
 def check_options(
     groups: Sequence[dict[str, Any]],
     new_groups: Sequence[dict[str, Any]],
@@ -248,14 +252,21 @@ def check_options(
         owner (str): the name of the optimizer's class, for errors.
 
     Raises:
-        ValueError: naming the options that a group had and has no longer.
+        ValueError: naming the options that a group no longer has, or not as a
+            sequence, or as one.
     """
     for index, (old, new) in enumerate(zip(groups, new_groups)):
-        lacking = [key for key in options if key in old and key not in new]
+        lacking = [
+            key
+            for key in options
+            # Another class may have one value in place of several.
+            if key in old
+            and (key not in new or _is_sequence(old[key]) != _is_sequence(new[key]))
+        ]
         if lacking:
             problem = (
                 f"For param group {index}, the state_dict lacks the option(s) "
-                f"{quote(lacking)}. It looks like the state dict of another optimizer "
+                f"{quote(lacking)}, or has them in another form. It looks like the state dict of another optimizer "
                 f"class; please load it into that class, or load its state alone: "
                 "{'state': state_dict['state']}."
             )
