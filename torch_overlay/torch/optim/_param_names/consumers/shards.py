@@ -10,11 +10,11 @@ from itertools import chain
 from typing import Any
 
 from torch import Tensor
-from torch.optim._param_names.names import is_named
-from torch.optim._param_names.saving import param_keys
+from torch.optim._param_names.entries import incomplete_state, misshapen_state
 from torch.optim._param_names.matching import Match
 from torch.optim._param_names.messages import load_error
-from torch.optim._param_names.entries import incomplete_state, misshapen_state
+from torch.optim._param_names.names import is_named
+from torch.optim._param_names.saving import param_keys
 
 
 __all__ = [
