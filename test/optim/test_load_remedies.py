@@ -128,7 +128,7 @@ class TestNamesForOldFiles(OptimTestCase):
             subtest((["a", "b", "a"], ValueError, 'named "a" after'), "duplicates"),
             subtest((["a", 2, "c"], TypeError, "parameter 1 .*type str.*2"), "numbers"),
             subtest(
-                ({0: "a", 1: "b"}, ValueError, "only one of both has 2"), "lacking"
+                ({0: "a", 1: "b"}, ValueError, "only one of the two: 2"), "lacking"
             ),
             subtest(
                 (dict(enumerate("abcd")), ValueError, "only one.*has 3"), "unknown"

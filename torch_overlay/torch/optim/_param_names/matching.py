@@ -38,7 +38,7 @@ from torch.optim._param_names.options import (
 )
 from torch.optim._param_names.saved import (
     check_form,
-    missing_groups,
+    missing_entry,
     param_names_of,
     saved_names,
     SavedNames,
@@ -113,9 +113,9 @@ def match_state_dict(
     names = names_of(groups)
     if names is None:
         return _match_unnamed(groups, state_dict, strict)
-    if "param_groups" not in state_dict and "state" not in state_dict:
-        raise missing_groups(state_dict)
     alone = "param_groups" not in state_dict
+    if "state" not in state_dict:
+        raise missing_entry(state_dict, "param_groups" if alone else "state")
     state = state_dict["state"]
     saved_groups = _as_one_group(state) if alone else state_dict["param_groups"]
     check_form(saved_groups, state)

@@ -227,7 +227,8 @@ def mixed_options(
                         f'the state of "{name}" comes from the {side} with '
                         f"{option}={group.get(option)!r}, but param group {index} of "
                         f"the optimizer would have {option}={new.get(option)!r}. "
-                        "Please construct the optimizer with the saved value."
+                        "Please construct the optimizer with the value that the state "
+                        "was made with, or keep such parameters in param groups apart."
                     )
                     break
     return problems

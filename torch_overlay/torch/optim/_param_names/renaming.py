@@ -8,7 +8,7 @@ from torch.optim._param_names.names import check_other_keys
 from torch.optim._param_names.saved import (
     check_form,
     check_type,
-    missing_groups,
+    missing_entry,
     saved_names,
 )
 
@@ -57,8 +57,9 @@ def rename_parameters(
         >>> optimizer.load_state_dict(saved)
     """
     check_type(state_dict)
-    if "param_groups" not in state_dict:
-        raise missing_groups(state_dict)
+    for key in ("param_groups", "state"):
+        if key not in state_dict:
+            raise missing_entry(state_dict, key)
     groups, state = state_dict["param_groups"], state_dict["state"]
     check_form(groups, state)
     saved = saved_names(groups)
@@ -143,8 +144,8 @@ def _names_for_ids(
         if differing:
             raise ValueError(
                 f"the state_dict has {len(ids)} parameters without names, so rename "
-                "should be a mapping from their ids to names, but only one of both has "
-                f"{', '.join(map(repr, differing[:10]))}"
+                "should be a mapping from their ids to names, but these ids are in only "
+                f"one of the two: {', '.join(map(repr, differing[:10]))}"
             )
         return {param_id: rename[param_id] for param_id in ids}
     if isinstance(rename, (str, bytes)) or not isinstance(rename, Iterable):

@@ -21,7 +21,7 @@ __all__ = [
     "SavedNames",
     "check_form",
     "check_type",
-    "missing_groups",
+    "missing_entry",
     "param_names_of",
     "saved_names",
 ]
@@ -99,16 +99,17 @@ def check_type(state_dict: Any) -> None:
         )
 
 
-def missing_groups(state_dict: Mapping[Any, Any]) -> KeyError:
-    """The error for a state dict without ``param_groups`` and ``state``.
+def missing_entry(state_dict: Mapping[Any, Any], entry: str) -> KeyError:
+    """The error for a state dict that lacks one of its entries.
 
     Args:
         state_dict (Mapping): what was to be loaded. Often it is a whole
             checkpoint with the optimizer's state dict as one of its entries.
+        entry (str): what it lacks.
     """
-    message = "the state_dict has no 'param_groups'"
+    message = f"the state_dict has no {entry!r}"
     for key, value in state_dict.items():
-        if isinstance(value, Mapping) and "param_groups" in value:
+        if isinstance(value, Mapping) and entry in value:
             message += (
                 f", but its entry {key!r} has. Please load that part of the "
                 f"checkpoint: state_dict[{key!r}]"

@@ -91,7 +91,9 @@ def in_live_order(scheduler: Any, state_dict: Mapping[str, Any]) -> dict[str, An
 def _named_groups(scheduler: Any) -> list[dict[str, Any]] | None:
     """The optimizer's param groups, if each has a name for each parameter."""
     groups = getattr(getattr(scheduler, "optimizer", None), "param_groups", None)
-    for group in groups or ():
+    if not isinstance(groups, list):
+        return None
+    for group in groups:
         names = group.get("param_names")
         if names is None or len(names) != len(group["params"]):
             return None
