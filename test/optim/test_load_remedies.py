@@ -131,7 +131,8 @@ class TestNamesForOldFiles(OptimTestCase):
                 ({0: "a", 1: "b"}, ValueError, "only one of the two: 2"), "lacking"
             ),
             subtest(
-                (dict(enumerate("abcd")), ValueError, "only one of the two: 3"), "unknown"
+                (dict(enumerate("abcd")), ValueError, "only one of the two: 3"),
+                "unknown",
             ),
             subtest(({"a": "b"}, ValueError, "from their ids.*'a'"), "names_for_names"),
             subtest((str.upper, ValueError, "no parameter names.*list"), "function"),
