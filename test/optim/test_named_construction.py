@@ -223,6 +223,12 @@ def _constructor_errors(device: Any, dtype: torch.dtype) -> list[ErrorOptimizerI
             "param_names should be a list.*str",
         ),
         error(
+            "names that are a set",
+            [{"params": [p], "param_names": {"a"}}],
+            TypeError,
+            "param_names should be a list.*set",
+        ),
+        error(
             "names that are None",
             [{"params": [p], "param_names": None}],
             TypeError,
@@ -568,6 +574,24 @@ class TestConstructionDetails(OptimTestCase):
         self.assertEqual(names_of(undecided), [None])
         undecided.add_param_group({"params": {"a": _param()}})
         self.assertEqual(names_of(undecided), [[], ["a"]])
+
+    def test_an_empty_group_with_names_goes_with_named_ones_only(self):
+        optimizer = SGD([_param()], lr=0.1)
+        with self.assertRaisesRegex(ValueError, "cannot add param group with names"):
+            optimizer.add_param_group({"params": [], "param_names": []})
+        self.assertEqual(names_of(optimizer), [None])
+
+    def test_edited_by_hand_after_several_groups(self):
+        p, q = _param(), _param()
+        optimizer = SGD([{"params": {"a": p}}, {"params": {"b": q}}], lr=0.1)
+        del optimizer.param_groups[0]
+        optimizer.add_param_group({"params": {"a": p}})
+        self.assertEqual(names_of(optimizer), [["b"], ["a"]])
+
+    def test_repr_shows_some_names(self):
+        optimizer = SGD({f"p{i}": _param() for i in range(12)}, lr=0.1)
+        names = "param_names: ['p0', 'p1', 'p2', ...] (12 names)"
+        self.assertIn(names, repr(optimizer))
 
     def test_names_are_kept_as_they_are(self):
         names = ["", "a.b.c", "with space", "ключ", "0", "state", "params"]

@@ -552,6 +552,11 @@ def _damaged(state_dict: dict[str, Any]) -> dict[str, tuple[Any, Any, str]]:
             TypeError,
             f"group {index}",
         ),
+        "a tensor among the ids": (
+            with_group(params=[torch.ones(1), *group["params"][1:]]),
+            TypeError,
+            f"group {index}",
+        ),
         "names and indices": (
             with_group(params=[0, *group["params"][1:]]),
             ValueError,
@@ -1089,6 +1094,7 @@ class TestGroupRule(OptimTestCase):
                 "merged",
             ),
             subtest((["ab", "c"], ["a", "bc"], ["Groups differ"]), "moved"),
+            subtest((["a", "bc"], ["ab", "c"], ["Groups differ"]), "moved_up"),
             subtest((["ab", "cd"], ["ac", "bd"], ["Groups differ"]), "exchanged"),
             subtest((["ab"], ["ab", ""], ["has 2 param group(s)"]), "one_more"),
             subtest((["ab", "", ""], ["a", "b", ""], ["Groups differ"]), "not_empty"),
@@ -1192,8 +1198,51 @@ class TestGroupRule(OptimTestCase):
         state_dict["param_groups"][1]["params"] = ["c", "a"]
         target, _ = _momenta("ab", "c")
         before = snapshot(target)
-        with self.assertRaisesRegex(ValueError, 'more than one param group.*"a"'):
+        with self.assertRaisesRegex(
+            ValueError, 'more than one param group.*"a"'
+        ) as caught:
             target.load_state_dict(state_dict, strict)
+        self.assertNotIn("Groups differ", str(caught.exception))
+        self.assert_unchanged(target, before)
+
+    @parametrize("theirs,ours", [subtest((12, 1), "there"), subtest((1, 12), "here")])
+    def test_many_groups(self, theirs, ours):
+        def groups(number):
+            return ["abcdefghijkl"] if number == 1 else list("abcdefghijkl")
+
+        target, _ = _momenta(*groups(ours))
+        end = "and 2 more have the others" if ours == 1 else "And so on"
+        with self.assertRaisesRegex(ValueError, rf"{end}\.") as caught:
+            target.load_state_dict(_momenta(*groups(theirs))[0].state_dict())
+        self.assertIn('"j"', str(caught.exception))
+        self.assertNotIn('"k"', str(caught.exception))
+
+    def test_other_names_and_other_groups(self):
+        target, _ = _momenta("ab")
+        with self.assertRaisesRegex(ValueError, r'Missing[^\n]*: "a", "b"\.'):
+            target.load_state_dict(annotated(_momenta("xyz")[0].state_dict()))
+
+    def test_one_name_twice_is_not_adopted(self):
+        target = SGD([Parameter(torch.ones(1)), Parameter(torch.ones(1))], lr=0.1)
+        state_dict = target.state_dict()
+        state_dict["param_groups"][0].update(params=[0, 0], param_names=["a", "a"])
+        with self.assertWarnsRegex(UserWarning, 'unique.*"a".*stays without names'):
+            target.load_state_dict(state_dict)
+        self.assertEqual(names_of(target), [None])
+
+    def test_names_of_some_groups_stay(self):
+        target, _ = _momenta("ab", "c")
+        del target.param_groups[0]["param_names"]
+        target.load_state_dict(indexed(_momenta("ab", "c")[0].state_dict()))
+        self.assertEqual(names_of(target), [None, ["c"]])
+
+    def test_a_file_without_an_option(self):
+        target, _ = _momenta("a", "b")
+        state_dict = copy.deepcopy(target.state_dict())
+        del state_dict["param_groups"][1]["momentum"]
+        before = snapshot(target)
+        with self.assertRaisesRegex(ValueError, 'group 1.*lacks.*: "momentum"'):
+            target.load_state_dict(state_dict)
         self.assert_unchanged(target, before)
 
 
@@ -1264,7 +1313,9 @@ class TestTiedParameters(OptimTestCase):
     def test_tied_here_and_one_of_them_has_state(self, strict, with_state):
         params = {name: Parameter(torch.zeros(2)) for name in "abx"}
         apart = SGD(params, lr=0.1, momentum=0.9)
-        apart.state[params[with_state]]["momentum_buffer"] = torch.full((2,), 7.0)
+        # Of another type, so that it has to be cast.
+        momentum = torch.full((2,), 7.0, dtype=torch.float64)
+        apart.state[params[with_state]]["momentum_buffer"] = momentum
         for make in (dict, annotated):
             target, tied, x = self._tied("a", "b")
             target.load_state_dict(make(copy.deepcopy(apart.state_dict())), strict)
@@ -1469,7 +1520,288 @@ class TestCasting(OptimTestCase):
         self.assert_still(state_dict, before)
 
 
-for case in (TestGroupRule, TestTiedParameters, TestFlatHistory, TestCasting):
+class TestPartialGroups(OptimTestCase):
+    """The options of groups that share parameters with saved ones."""
+
+    def _load(self, theirs, ours):
+        """What is in a group of ``a`` and ``b`` that had a group each."""
+        source, _ = _momenta("a", "b", lr=0.1)
+        for group, options in zip(source.param_groups, theirs, strict=True):
+            group.update(options)
+        target, _ = _momenta("ab", lr=0.9)
+        target.param_groups[0].update(ours)
+        target.load_state_dict(source.state_dict(), strict=False)
+        return target.param_groups[0]
+
+    @parametrize(
+        "values",
+        [
+            subtest(([1, 2], (1, 2)), "list_and_tuple"),
+            subtest((torch.ones(2), torch.ones(2, device="meta")), "devices"),
+            subtest((torch.ones(2), torch.zeros(2)), "tensors"),
+        ],
+    )
+    def test_values_that_differ(self, values):
+        group = self._load([{"x": value} for value in values], {"x": "own"})
+        self.assertEqual(group["x"], "own")
+
+    def test_none_is_a_value(self):
+        self.assertEqual(self._load([{"x": None}, {}], {"x": "own"})["x"], "own")
+
+    def test_rates_are_taken_together(self):
+        rates = [{"lr": 0.1, "initial_lr": initial_lr} for initial_lr in (0.5, 0.7)]
+        group = self._load(rates, {"initial_lr": 0.8})
+        self.assertEqual((group["lr"], group["initial_lr"]), (0.9, 0.8))
+
+
+class TestStateAlone(OptimTestCase):
+    """A state dict without param groups: state is loaded by name, no options."""
+
+    def _state(self, *groups):
+        return {"state": copy.deepcopy(_momenta(*groups)[0].state_dict()["state"])}
+
+    @parametrize("strict", [True, False])
+    def test_by_name(self, strict):
+        state_dict = self._state("ab", "c")
+        state_dict["state"]["epoch"] = 3
+        target, params = _momenta("ca", "b", lr=9.0)
+        for param in params.values():
+            target.state[param]["momentum_buffer"].fill_(0)
+        target.state["own"] = 4
+        result = target.load_state_dict(state_dict, strict)
+        self.assertEqual(tuple(result), ([], []))
+        self.assertEqual(_letters(target, params), {name: name for name in params})
+        self.assertEqual([group["lr"] for group in target.param_groups], [9.0, 9.0])
+        self.assertEqual([g["momentum"] for g in target.param_groups], [0.9, 0.9])
+        self.assertEqual(names_of(target), [["c", "a"], ["b"]])
+        self.assertEqual((target.state["epoch"], target.state["own"]), (3, 4))
+
+    def test_other_parameters(self):
+        target, params = _momenta("abc")
+        target.state[params["c"]]["momentum_buffer"].fill_(ord("z"))
+        before = snapshot(target)
+        with self.assertRaisesRegex(
+            ValueError, r'Missing.*"c"\.\n.*without saved state.*\n.*Unexpected.*"d"'
+        ):
+            target.load_state_dict(self._state("abd"))
+        self.assert_unchanged(target, before)
+        result = target.load_state_dict(self._state("abd"), strict=False)
+        self.assertEqual(tuple(result), (["c"], ["d"]))
+        self.assertEqual(_letters(target, params), {"a": "a", "b": "b", "c": "z"})
+
+    def test_without_names(self):
+        target, _ = _momenta("ab")
+        state_dict = {"state": indexed(target.state_dict())["state"]}
+        with self.assertRaisesRegex(ValueError, "parameter names.*one of them is 0"):
+            target.load_state_dict(state_dict)
+
+    def test_own_options_decide_on_casts(self):
+        param = Parameter(torch.ones(2))
+        target = Adam({"a": param}, fused=True)
+        step = torch.tensor(3.0, dtype=torch.float64)
+        state = {"step": step, "exp_avg": torch.ones(2), "exp_avg_sq": torch.ones(2)}
+        target.load_state_dict({"state": {"a": state}})
+        self.assertEqual(target.state[param]["step"].dtype, torch.float32)
+
+
+class TestStrays(OptimTestCase):
+    """State in a file whose groups do not list its parameter."""
+
+    @parametrize("strict", [True, False])
+    def test_of_a_parameter_of_the_optimizer(self, strict):
+        state_dict = copy.deepcopy(_momenta("ab")[0].state_dict())
+        state_dict["param_groups"][0]["params"] = ["a"]
+        target, _ = _momenta("ab")
+        before = snapshot(target)
+        with self.assertRaisesRegex(ValueError, 'In no param group.*"b"'):
+            target.load_state_dict(state_dict, strict)
+        # What is no state of a parameter, but has the name of one.
+        state_dict["state"]["b"] = 3
+        with self.assertRaisesRegex(ValueError, '"b", which is also|Missing.*"b"'):
+            target.load_state_dict(state_dict, strict)
+        self.assert_unchanged(target, before)
+
+    def test_of_no_parameter(self):
+        state_dict = copy.deepcopy(_momenta("ab")[0].state_dict())
+        state_dict["state"]["x"] = {"momentum_buffer": torch.ones(2)}
+        target, _ = _momenta("ab")
+        with self.assertRaisesRegex(ValueError, 'Unexpected.*"x"'):
+            target.load_state_dict(state_dict)
+        result = target.load_state_dict(state_dict, strict=False)
+        self.assertEqual(tuple(result), ([], ["x"]))
+        self.assertNotIn("x", target.state)
+
+
+class TestDecidingOptions(OptimTestCase):
+    """State and the options that decide which state there is."""
+
+    def _adam(self, *groups, steps=1, **kwargs):
+        params = {n: Parameter(torch.ones(2)) for names, _ in groups for n in names}
+        optimizer = Adam(
+            [{"params": {n: params[n] for n in names}, **o} for names, o in groups],
+            **kwargs,
+        )
+        for _ in range(steps):
+            for param in params.values():
+                param.grad = torch.ones(2)
+            optimizer.step()
+        return optimizer
+
+    def _refused(self, target, state_dict, regex, strict=False):
+        before = snapshot(target)
+        with self.assertRaisesRegex(ValueError, regex):
+            target.load_state_dict(state_dict, strict)
+        self.assert_unchanged(target, before)
+
+    def test_own_state_and_a_saved_option(self):
+        source = self._adam(("a", {"amsgrad": True}), steps=0)
+        self._refused(
+            self._adam(("a", {})),
+            source.state_dict(),
+            'decides.*"a" comes from the optimizer with amsgrad=False.*amsgrad=True',
+        )
+
+    @parametrize("option", ["amsgrad", "fused"])
+    def test_saved_state_and_an_own_option(self, option):
+        source = self._adam(("a", {option: True}), ("b", {option: False}))
+        self._refused(
+            self._adam(("ab", {option: False}), steps=0),
+            source.state_dict(),
+            f'decides.*"a" comes from the state_dict with {option}=True.*{option}=False',
+        )
+
+    @parametrize("value", [True, torch.ones(2)])
+    def test_an_option_without_its_state(self, value):
+        source = self._adam(("a", {}))
+        source.param_groups[0]["amsgrad"] = value
+        self._refused(
+            self._adam(("a", {})),
+            source.state_dict(),
+            'The state of "a" has no "max_exp_avg_sq", which amsgrad=.* needs',
+            strict=True,
+        )
+
+    def test_state_without_an_entry(self):
+        names = [f"p{i}" for i in range(12)]
+        source = self._adam((names, {}))
+        for state in source.state.values():
+            del state["exp_avg"]
+        target = self._adam((names, {}))
+        with self.assertRaisesRegex(ValueError, "And so on.") as caught:
+            target.load_state_dict(source.state_dict())
+        self.assertIn('The state of "p9" has no "exp_avg".', str(caught.exception))
+        self.assertNotIn('"p10"', str(caught.exception))
+
+    def test_many_misshapen(self):
+        names = [f"p{i}" for i in range(12)]
+        source = self._adam((names, {}))
+        for state in source.state.values():
+            state["exp_avg"] = torch.ones(3)
+        target = self._adam((names, {}))
+        with self.assertRaisesRegex(ValueError, "of 2 more parameters") as caught:
+            target.load_state_dict(source.state_dict())
+        self.assertIn('"p9"', str(caught.exception))
+        self.assertNotIn('"p10"', str(caught.exception))
+
+    def test_the_second_moment_of_amsgrad_has_a_shape(self):
+        source = self._adam(("a", {"amsgrad": True}))
+        (state,) = source.state.values()
+        state["max_exp_avg_sq"] = torch.ones(3)
+        self._refused(
+            self._adam(("a", {"amsgrad": True})),
+            source.state_dict(),
+            'size mismatch: "max_exp_avg_sq"',
+        )
+
+    def test_a_number_in_place_of_a_tensor(self):
+        source = self._adam(("a", {}))
+        (state,) = source.state.values()
+        state["exp_avg"] = 3.0
+        target = self._adam(("a", {}))
+        self._refused(target, source.state_dict(), 'Tensor as "exp_avg".*float', True)
+
+    def test_lazy_parameters(self):
+        lazy = torch.nn.LazyLinear(2)
+        source = self._adam(("a", {}))
+        state = {"weight": copy.deepcopy(source.state_dict()["state"]["a"])}
+        target = Adam({"weight": lazy.weight})
+        target.load_state_dict({"state": state}, strict=False)
+        self.assertEqual(target.state[lazy.weight]["exp_avg"].shape, (2,))
+
+    def test_a_merged_group_of_a_class_of_its_own(self):
+        # What its state depends on is not known, so that its own option holds.
+        class Mine(Adam):
+            def step(self, closure=None):
+                return super().step(closure)
+
+        source = self._adam(("a", {"fused": True}), ("b", {"fused": False}))
+        for state in source.state.values():
+            state["step"] = state["step"].double()
+        params = {name: Parameter(torch.ones(2)) for name in "ab"}
+        target = Mine(params, fused=True)
+        target.load_state_dict(source.state_dict(), strict=False)
+        for param in params.values():
+            self.assertEqual(target.state[param]["step"].dtype, torch.float32)
+
+
+class _LoadsByPosition(SGD):
+    """Puts its own parameters into saved groups, as classes outside torch do."""
+
+    def load_state_dict(self, state_dict):
+        groups = [
+            {**theirs, "params": own["params"]}
+            for own, theirs in zip(self.param_groups, state_dict["param_groups"])
+        ]
+        self.__setstate__({"state": self.state, "param_groups": groups})
+
+
+class TestOwnLoad(OptimTestCase):
+    """A load of a class's own that ends in ``Optimizer.__setstate__``."""
+
+    def _target(self):
+        return _LoadsByPosition({n: Parameter(torch.ones(1)) for n in "ab"}, lr=0.1)
+
+    def _file(self, *names, lr=7.0):
+        return SGD({n: Parameter(torch.ones(1)) for n in names}, lr=lr).state_dict()
+
+    @parametrize("names", ["ab", "xy", "ax"])
+    def test_names_stay(self, names):
+        target = self._target()
+        target.load_state_dict(self._file(*names))
+        self.assertEqual(names_of(target), [["a", "b"]])
+        self.assertEqual(target.param_groups[0]["lr"], 7.0)
+
+    def test_another_order(self):
+        target = self._target()
+        before = snapshot(target)
+        with self.assertRaisesRegex(ValueError, 'parameter "a" would be named "b"'):
+            target.load_state_dict(self._file("b", "a"))
+        self.assert_unchanged(target, before)
+
+    def test_new_parameters_bring_their_names(self):
+        target = self._target()
+        groups = [{"params": [Parameter(torch.ones(1))], "param_names": ["new"]}]
+        target.__setstate__({"param_groups": groups})
+        self.assertEqual(names_of(target), [["new"]])
+
+    def test_names_edited_by_hand(self):
+        target = self._target()
+        target.param_groups[0]["param_names"] = ["a"]
+        target.load_state_dict(self._file("b", "a"))
+        self.assertEqual(names_of(target), [["b", "a"]])
+
+
+for case in (
+    TestGroupRule,
+    TestTiedParameters,
+    TestFlatHistory,
+    TestCasting,
+    TestPartialGroups,
+    TestStateAlone,
+    TestStrays,
+    TestDecidingOptions,
+    TestOwnLoad,
+):
     instantiate_parametrized_tests(case)
 del case
 

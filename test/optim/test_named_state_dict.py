@@ -281,7 +281,7 @@ class TestNamedStateDict(OptimTestCase):
             ([*names[1:], 3], TypeError, "3 of type int"),
             ([*names[1:], names[-1]], ValueError, f'unique.*"{names[-1]}"'),
             ("abc", TypeError, "list"),
-            (None, TypeError, "NoneType"),
+            (None, TypeError, "list.*NoneType"),
         ):
             with self.subTest(str(edited)):
                 group["param_names"] = edited
@@ -357,6 +357,27 @@ class TestStateDictDetails(OptimTestCase):
         self.assert_same(
             state_by_name(twin, twin_params), state_by_name(optimizer, params)
         )
+
+    def test_one_parameter_in_two_groups(self):
+        # As nobody can add them, but edit them.
+        optimizer, params = self._optimizer()
+        group = dict(optimizer.param_groups[0])
+        group["params"], group["param_names"] = [params["b"]], ["other"]
+        optimizer.param_groups.append(group)
+        self.assertEqual(list(optimizer.state_dict()["state"]), ["a", "b", "c"])
+
+    def test_named_parameters_and_state(self):
+        optimizer, params = self._optimizer()
+        self.assertEqual(list(optimizer.named_parameters()), list(params.items()))
+        for (name, state), (own, param) in zip(
+            optimizer.named_state(), params.items(), strict=True
+        ):
+            self.assertEqual(name, own)
+            self.assertIs(state, optimizer.state[param])
+        unnamed = SGD(list(params.values()), lr=0.1)
+        with self.assertRaisesRegex(ValueError, r"model\.named_parameters\(\)"):
+            unnamed.named_parameters()
+        self.assertEqual(list(unnamed.named_state()), [])
 
     def test_an_ordered_dict_of_state(self):
         # Subclasses may put another mapping there.
