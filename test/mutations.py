@@ -61,8 +61,8 @@ class Mutation(NamedTuple):
             ValueError: if the line is not there, or more than once, or if the
                 result is not Python.
         """
-        head, anchor, rest = source.rpartition(self.after) if self.after else (
-            "", "", source
+        head, anchor, rest = (
+            source.rpartition(self.after) if self.after else ("", "", source)
         )
         if self.after and source.count(self.after) != 1:
             raise ValueError(f"{self.after!r} should be there once")
@@ -118,7 +118,17 @@ def run(tests: str, chosen: str) -> tuple[int, str]:
     Returns:
         (int, str): pytest's exit status, and the end of what it printed.
     """
-    words = ["-m", "tools", "python", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+    words = [
+        "-m",
+        "tools",
+        "python",
+        "-m",
+        "pytest",
+        "-x",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+    ]
     choice = ["-k", chosen] if chosen else []
     process = subprocess.Popen(
         [sys.executable, *words, *choice, tests],
@@ -209,7 +219,9 @@ def main() -> int:
     for mutation in mutations:
         start = time.perf_counter()
         verdict, text = check(mutation)
-        print(f"{verdict:8} {time.perf_counter() - start:4.0f} s  {mutation}", flush=True)
+        print(
+            f"{verdict:8} {time.perf_counter() - start:4.0f} s  {mutation}", flush=True
+        )
         if verdict != "caught":
             failed += 1
             print(f"    {mutation.old}\n    {mutation.new}")

@@ -7,6 +7,7 @@ for then it is called for each.
 """
 
 import copy
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
@@ -92,6 +93,11 @@ def _backwards(state_dict: dict[str, Any]) -> None:
     state_dict["state"] = dict(reversed(state_dict["state"].items()))
 
 
+def _ordered(state_dict: dict[str, Any]) -> None:
+    state = state_dict["state"]
+    state.update({key: OrderedDict(entry) for key, entry in state.items()})
+
+
 def _entries_backwards(state_dict: dict[str, Any]) -> None:
     first, *_ = state_dict["state"]
     state = state_dict["state"][first]
@@ -132,6 +138,7 @@ EDITS = [
     subtest(_others_between, "others_between"),
     subtest(_backwards, "backwards"),
     subtest(_entries_backwards, "entries_backwards"),
+    subtest(_ordered, "ordered"),
     subtest(_integer_steps, "integer_steps"),
     subtest(_plain_steps, "plain_steps"),
     subtest(_capturable, "capturable"),

@@ -25,7 +25,7 @@ from _common import (
 )
 from _describe import describe
 from torch.nn import Parameter
-from torch.optim import SGD, Adam
+from torch.optim import SGD, Adam, SparseAdam
 from torch.testing._internal.common_device_type import instantiate_device_type_tests
 from torch.testing._internal.common_optimizers import (
     ErrorOptimizerInput,
@@ -587,6 +587,11 @@ class TestConstructionDetails(OptimTestCase):
         del optimizer.param_groups[0]
         optimizer.add_param_group({"params": {"a": p}})
         self.assertEqual(names_of(optimizer), [["b"], ["a"]])
+
+    def test_many_names_in_an_error_are_cut(self):
+        params = {f"p{i}": _param(dtype=torch.complex64) for i in range(25)}
+        with self.assertRaisesRegex(ValueError, r"'p0', .*'p19' and 5 more\)"):
+            SparseAdam(params)
 
     def test_repr_shows_some_names(self):
         optimizer = SGD({f"p{i}": _param() for i in range(12)}, lr=0.1)

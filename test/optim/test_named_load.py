@@ -38,7 +38,7 @@ from _common import (
 )
 from _describe import describe
 from torch.nn import Parameter
-from torch.optim import LBFGS, SGD, Adam
+from torch.optim import LBFGS, SGD, Adagrad, Adam
 from torch.testing._internal.common_device_type import instantiate_device_type_tests
 from torch.testing._internal.common_optimizers import optim_db, optims
 from torch.testing._internal.common_utils import (
@@ -1241,7 +1241,7 @@ class TestGroupRule(OptimTestCase):
         state_dict = copy.deepcopy(target.state_dict())
         del state_dict["param_groups"][1]["momentum"]
         before = snapshot(target)
-        with self.assertRaisesRegex(ValueError, 'group 1.*lacks.*: "momentum"'):
+        with self.assertRaisesRegex(ValueError, 'group 1,.*lacks.*"momentum"'):
             target.load_state_dict(state_dict)
         self.assert_unchanged(target, before)
 
@@ -1728,17 +1728,68 @@ class TestDecidingOptions(OptimTestCase):
         target.load_state_dict({"state": state}, strict=False)
         self.assertEqual(target.state[lazy.weight]["exp_avg"].shape, (2,))
 
-    def test_a_merged_group_of_a_class_of_its_own(self):
-        # What its state depends on is not known, so that its own option holds.
-        class Mine(Adam):
-            def step(self, closure=None):
-                return super().step(closure)
+    def test_empty_state(self):
+        target = self._adam(("ab", {}))
+        state_dict = copy.deepcopy(target.state_dict())
+        # As it is after a mere look at optimizer.state[param].
+        state_dict["state"]["a"] = {}
+        target.load_state_dict(state_dict)
+        self.assertEqual(target.state_dict()["state"]["a"], {})
 
+    def test_kept_state_is_as_before_after_a_failure(self):
+        # Adam.__setstate__ makes tensors of the steps of old files, in place.
+        source = self._adam(("b", {}))
+        target = self._adam(("ab", {}))
+        for state in (*source.state.values(), *target.state.values()):
+            state["step"] = 1.0
+
+        def fail(optimizer):
+            raise RuntimeError("a hook that fails")
+
+        target.register_load_state_dict_post_hook(fail)
+        before = snapshot(target)
+        with self.assertRaisesRegex(RuntimeError, "a hook that fails"):
+            target.load_state_dict(source.state_dict(), strict=False)
+        self.assert_unchanged(target, before)
+
+
+def _of_its_own(cls):
+    """A class that may keep other state than its base, so that none is known."""
+    return type("Mine", (cls,), {"step": lambda self: None})
+
+
+class TestUnknownState(OptimTestCase):
+    """A class that declares nothing of what it keeps."""
+
+    _adam = TestDecidingOptions._adam
+
+    def test_what_is_no_dict(self):
+        param = Parameter(torch.ones(2))
+        target = _of_its_own(SGD)({"a": param}, lr=0.1)
+        state_dict = copy.deepcopy(target.state_dict())
+        state_dict["state"]["a"] = [1, 2]
+        target.load_state_dict(state_dict)
+        self.assertEqual(target.state[param], [1, 2])
+
+    def test_a_passed_entry_is_not_converted(self):
+        # Adagrad.__setstate__ makes tensors of the steps that it finds in any entry.
+        source = Adagrad({"a": Parameter(torch.ones(2))})
+        for state in source.state.values():
+            state["step"] = 1.0
+        source.state["shared"] = {"step": 1.0}
+        state_dict = source.state_dict()
+        before = describe(state_dict)
+        target = _of_its_own(Adagrad)({"a": Parameter(torch.ones(2))})
+        target.load_state_dict(state_dict)
+        self.assertIsInstance(target.state["shared"]["step"], torch.Tensor)
+        self.assert_still(state_dict, before)
+
+    def test_a_merged_group_decides_on_casts(self):
         source = self._adam(("a", {"fused": True}), ("b", {"fused": False}))
         for state in source.state.values():
             state["step"] = state["step"].double()
         params = {name: Parameter(torch.ones(2)) for name in "ab"}
-        target = Mine(params, fused=True)
+        target = _of_its_own(Adam)(params, fused=True)
         target.load_state_dict(source.state_dict(), strict=False)
         for param in params.values():
             self.assertEqual(target.state[param]["step"].dtype, torch.float32)
@@ -1800,6 +1851,7 @@ for case in (
     TestStateAlone,
     TestStrays,
     TestDecidingOptions,
+    TestUnknownState,
     TestOwnLoad,
 ):
     instantiate_parametrized_tests(case)

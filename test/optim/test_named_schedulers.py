@@ -288,6 +288,15 @@ class TestPartialLoads(OptimTestCase):
         run(live, live_scheduler, 1)
         self.assertEqual(live_scheduler.get_last_lr(), [0.125, 0.025, 0.0125])
 
+    def test_an_added_group_shares_no_tensor(self):
+        optimizer, scheduler = self._start([(["a"], 0.1)])
+        saved = saved_form(optimizer, scheduler)
+        live, live_scheduler = self._start([(["new"], torch.tensor(1.0)), (["a"], 4.0)])
+        load(live, live_scheduler, saved, strict=False)
+        (rate, other), group = live_scheduler.base_lrs, live.param_groups[0]
+        self.assertEqual((rate, other), (1.0, 0.1))
+        self.assertIsNot(rate, group["initial_lr"])
+
     @parametrize("scheduler_first", [False, True])
     def test_parts_of_a_split_group_keep_rates_of_their_own(self, scheduler_first):
         """As the optimizer does with the options in which they differ."""

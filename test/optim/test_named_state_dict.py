@@ -366,6 +366,12 @@ class TestStateDictDetails(OptimTestCase):
         optimizer.param_groups.append(group)
         self.assertEqual(list(optimizer.state_dict()["state"]), ["a", "b", "c"])
 
+    def test_no_groups_are_not_named(self):
+        optimizer, _ = self._optimizer()
+        optimizer.param_groups.clear()
+        with self.assertRaisesRegex(ValueError, "no parameter names"):
+            optimizer.named_parameters()
+
     def test_named_parameters_and_state(self):
         optimizer, params = self._optimizer()
         self.assertEqual(list(optimizer.named_parameters()), list(params.items()))

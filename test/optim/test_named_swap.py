@@ -144,6 +144,16 @@ class TestNamedSwap(OptimTestCase):
                 self.fail("should not be entered")
         self.assert_unchanged(optimizer, before)
 
+    @parametrize("groups", [None, [None, None], [{}, {}]])
+    def test_what_is_no_state_dict(self, groups):
+        optimizer, params = self._stepped(ADAM, True)
+        swapped_in, _ = self._swapped_in(optimizer, params)
+        with self.assertRaises(RuntimeError):
+            with swap_in_optimizer_params_and_state(
+                optimizer, swapped_in, {"state": {}, "param_groups": groups}
+            ):
+                self.fail("should not be entered")
+
     def test_an_error_inside_restores_names(self):
         optimizer, params = self._stepped(ADAM, True)
         swapped_in, state_dict = self._swapped_in(optimizer, params)

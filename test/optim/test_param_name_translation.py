@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from _common import OptimTestCase
 from torch.nn import Parameter
+from torch.optim import rename_parameters
 from torch.optim._param_names.consumers.rekeying import (
     align_names,
     name_indices,
@@ -189,6 +190,83 @@ class TestNamesBesideIds(OptimTestCase):
         self.assertEqual(state_keys({"state": {}}), [])
 
 
+def _indexed() -> dict[str, Any]:
+    groups = [{"params": [0], "lr": 1}, {"params": [1, 2], "lr": 2}]
+    return {"state": {1: {"s": 1}, 0: {"s": 2}, "epoch": 3}, "param_groups": groups}
+
+
+class TestRename(OptimTestCase):
+    """``torch.optim.rename_parameters()``."""
+
+    @parametrize(
+        "rename",
+        [
+            subtest({"r": "x.r", "q": "x.q", "p": "x.p"}, "mapping"),
+            subtest(lambda name: f"x.{name}", "function"),
+        ],
+    )
+    def test_named(self, rename):
+        before = copy.deepcopy(NAMED)
+        found = rename_parameters(NAMED, rename)
+        self.assertEqual(NAMED, before)
+        self.assertEqual(found["state"], {"x.q": {"s": 1}, "x.r": {"s": 2}, "epoch": 3})
+        names = [["x.r"], ["x.q", "x.p"]]
+        self.assertEqual([g["params"] for g in found["param_groups"]], names)
+        self.assertEqual([g["param_names"] for g in found["param_groups"]], names)
+        self.assertEqual([g["lr"] for g in found["param_groups"]], [1, 2])
+
+    def test_annotated(self):
+        # An entry under a name is not that of the parameter, which is under its id.
+        saved = {**ANNOTATED, "state": {**ANNOTATED["state"], "r": 4}}
+        found = rename_parameters(saved, {"r": "x"})
+        self.assertEqual(found["state"], saved["state"])
+        self.assertEqual([g["params"] for g in found["param_groups"]], [[0], [1, 2]])
+        self.assertEqual(
+            [g["param_names"] for g in found["param_groups"]], [["x"], ["q", "p"]]
+        )
+
+    @parametrize("names", [["r", "q", "p"], {2: "p", 0: "r", 1: "q"}])
+    def test_indexed(self, names):
+        self.assertEqual(rename_parameters(_indexed(), names), NAMED)
+
+    def test_other_names_of_tied_parameters(self):
+        groups = [{"params": ["p", "p"], "param_names": ["p", "tied"]}]
+        found = rename_parameters(
+            {"state": {"p": 1}, "param_groups": groups}, {"p": "x"}
+        )
+        self.assertEqual(found["state"], {"x": 1})
+        self.assertEqual(
+            found["param_groups"],
+            [{"params": ["x", "x"], "param_names": ["x", "tied"]}],
+        )
+
+    @parametrize(
+        "state_dict,rename,kind,words",
+        [
+            subtest((NAMED, {"r": "q"}, ValueError, 'named "q" after'), "clash"),
+            subtest((NAMED, {"r": 1}, TypeError, '"r" should be of type str'), "type"),
+            subtest((NAMED, {"r": "epoch"}, ValueError, '"epoch".*rename'), "other"),
+            subtest((NAMED, ["a", "b", "c"], TypeError, "mapping from them"), "list"),
+            subtest((_indexed(), ["a"], ValueError, "1 names for 3"), "too_few"),
+            subtest((_indexed(), {0: "a"}, ValueError, "only one of both has 1"), "id"),
+            subtest((_indexed(), "abc", TypeError, "but got str"), "one_str"),
+            subtest((_indexed(), str.upper, ValueError, "no parameter names"), "names"),
+            subtest(({"state": {}}, {}, KeyError, "no 'param_groups'"), "no_groups"),
+            subtest((3, {}, TypeError, "dict-like"), "no_dict"),
+        ],
+    )
+    def test_errors(self, state_dict, rename, kind, words):
+        with self.assertRaisesRegex(kind, words):
+            rename_parameters(state_dict, rename)
+
+    def test_why_names_cannot_be_used(self):
+        damaged = copy.deepcopy(ANNOTATED)
+        damaged["param_groups"][1]["param_names"] = ["q"]
+        with self.assertRaisesRegex(ValueError, "group 1.*1 names for 2.*a list"):
+            rename_parameters(damaged, str.upper)
+
+
+instantiate_parametrized_tests(TestRename)
 instantiate_parametrized_tests(TestToIndices)
 instantiate_parametrized_tests(TestToOwnNames)
 
