@@ -4,7 +4,7 @@ The mutations are in ``mutations.txt``, whose head says how to add one. Each is 
 in the materialized tree, its tests are run there, and the file is restored::
 
     python -m tools materialize
-    python test/mutations.py             # all, in some twenty minutes
+    python test/mutations.py             # all, in half an hour or more
     python test/mutations.py saving tied # those with one of these words
     python test/mutations.py --list
 
