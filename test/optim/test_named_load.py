@@ -1772,12 +1772,12 @@ class TestUnknownState(OptimTestCase):
         self.assertEqual(target.state[param], [1, 2])
 
     def test_a_passed_entry_is_not_converted(self):
-        # Adagrad.__setstate__ makes tensors of the steps that it finds in any entry.
+        # Adagrad.__setstate__ makes tensors of all steps if that of the first entry is none.
         source = Adagrad({"a": Parameter(torch.ones(2))})
         for state in source.state.values():
             state["step"] = 1.0
-        source.state["shared"] = {"step": 1.0}
         state_dict = source.state_dict()
+        state_dict["state"] = {"shared": {"step": 1.0}, **state_dict["state"]}
         before = describe(state_dict)
         target = _of_its_own(Adagrad)({"a": Parameter(torch.ones(2))})
         target.load_state_dict(state_dict)

@@ -248,7 +248,7 @@ class TestRename(OptimTestCase):
             subtest((NAMED, {"r": "epoch"}, ValueError, '"epoch".*rename'), "other"),
             subtest((NAMED, ["a", "b", "c"], TypeError, "mapping from them"), "list"),
             subtest((_indexed(), ["a"], ValueError, "1 names for 3"), "too_few"),
-            subtest((_indexed(), {0: "a"}, ValueError, "only one of both has 1"), "id"),
+            subtest((_indexed(), {0: "a"}, ValueError, "only one of the two: 1"), "id"),
             subtest((_indexed(), "abc", TypeError, "but got str"), "one_str"),
             subtest((_indexed(), str.upper, ValueError, "no parameter names"), "names"),
             subtest(({"state": {}}, {}, KeyError, "no 'param_groups'"), "no_groups"),
