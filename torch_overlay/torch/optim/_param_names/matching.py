@@ -348,11 +348,7 @@ def _compare(
     aliases: Collection[str] = params.keys()
     problems: list[str] = []
     num_params = sum(map(len, names))
-    if (
-        len(params) != num_params
-        or len(set(map(id, params.values()))) != num_params
-        or len(saved_by_id) != len(ids)
-    ):
+    if len(set(map(id, params.values()))) != num_params or len(saved_by_id) != len(ids):
         params, names, saved_by_id, problems = _resolve_ties(
             groups, names, saved_groups, theirs, state
         )
