@@ -1,5 +1,6 @@
 """Build the state of an optimizer from the saved state of its parameters."""
 
+import gc
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,6 @@ from torch.optim._param_names.entries import (
     has_shape_of,
     incomplete_state,
     misshapen_state,
-    StateEntries,
 )
 from torch.optim._param_names.matching import Match
 from torch.optim._param_names.messages import load_error, state_error
@@ -64,34 +64,36 @@ def build_state(
     """
     state: defaultdict[Any, Any] = defaultdict(dict)
     skip_cast = skip_cast and not any(map(_may_cast_step, match.sources))
+    param_shaped = frozenset(match.entries.param_shaped)
     group_of: dict[Any, dict[str, Any]] = {}
-    for key, value in saved_state.items():
-        param = match.params.get(key)
-        if param is None:
-            if key not in match.ignored:
-                # Some optimizers convert, in __setstate__, all that they find in it.
-                copied = match.named and type(value) is dict
-                state[key] = dict(value) if copied else value
-            continue
-        if skip_cast and _needs_no_cast(value, param, match.entries):
-            state[param] = value.copy()
-            continue
-        if not has_shape_of(param, value, match.entries):
-            problems = misshapen_state(
-                match.groups, match.params, saved_state, match.entries
-            )
-            raise ValueError(load_error(owner, problems))
-        if not group_of:
-            for group in reversed(match.sources):
-                group_of.update(dict.fromkeys(group["params"], group))
-        # It takes time to look for the id in a long list, once for each value.
-        group = {**group_of[key], "params": [key]}
-        try:
-            state[param] = cast(param, value, key, [group])
-        except Exception as error:
-            if match.named:
-                raise state_error(owner, key, error) from error
-            raise
+    with _no_collection():
+        for key, value in saved_state.items():
+            param = match.params.get(key)
+            if param is None:
+                if key not in match.ignored:
+                    # Some optimizers convert, in __setstate__, all that they find in it.
+                    copied = match.named and type(value) is dict
+                    state[key] = dict(value) if copied else value
+                continue
+            if skip_cast and _needs_no_cast(value, param, param_shaped):
+                state[param] = value.copy()
+                continue
+            if not has_shape_of(param, value, match.entries):
+                problems = misshapen_state(
+                    match.groups, match.params, saved_state, match.entries
+                )
+                raise ValueError(load_error(owner, problems))
+            if not group_of:
+                for group in reversed(match.sources):
+                    group_of.update(dict.fromkeys(group["params"], group))
+            # It takes time to look for the id in a long list, once for each value.
+            group = {**group_of[key], "params": [key]}
+            try:
+                state[param] = cast(param, value, key, [group])
+            except Exception as error:
+                if match.named:
+                    raise state_error(owner, key, error) from error
+                raise
     if match.partial:
         for key, value in own_state.items():
             if key not in state:
@@ -103,6 +105,18 @@ def build_state(
     return state
 
 
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without garbage collections: what is built is no garbage, but looks like it."""
+    enabled = gc.isenabled()
+    try:
+        gc.disable()
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def _may_cast_step(group: Any) -> bool:
     if type(group) is not dict:
         return True
@@ -110,20 +124,25 @@ def _may_cast_step(group: Any) -> bool:
     return any(option is not None and option is not False for option in options)
 
 
-def _needs_no_cast(state: Any, param: Tensor, entries: StateEntries) -> bool:
+def _needs_no_cast(state: Any, param: Tensor, param_shaped: frozenset[str]) -> bool:
     """Whether each value has the dtype, device and shape that it should have."""
     if type(state) is not dict or type(param) not in _TENSORS:
         return False
-    dtype, device, shape = param.dtype, param.device, param.shape
+    dtype, shape, on_cpu = param.dtype, param.shape, param.is_cpu
     for key, value in state.items():
         kind = type(value)
         if kind in _TENSORS:
-            if key in entries.param_shaped and value.shape != shape:
+            if key in param_shaped and value.shape != shape:
                 return False
             # "step" stays as it is unless an option of its group says otherwise.
-            if key != "step" and (value.dtype != dtype or value.device != device):
+            if key != "step" and (
+                value.dtype is not dtype
+                # Faster to ask for than a device.
+                or (not (on_cpu and value.is_cpu)
+                and value.device != param.device)
+            ):
                 return False
-        elif kind not in _SCALARS or key in entries.param_shaped:
+        elif kind not in _SCALARS or key in param_shaped:
             return False
     return True
 

@@ -37,9 +37,19 @@ def copy_options(saved_groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]
 
 
 def deep_copy(groups: Any) -> Any:
-    """As ``deepcopy()``, with an error that says what is nested too deeply."""
+    """As ``deepcopy()``, with an error that says what is nested too deeply.
+
+    Lists of plain ids are not copied, since they may be long.
+    """
+    memo = {
+        id(group["params"]): group["params"]
+        for group in (groups if type(groups) is list else ())
+        if type(group) is dict
+        and type(group.get("params")) is list
+        and {int, str}.issuperset(map(type, group["params"]))
+    }
     try:
-        return deepcopy(groups)
+        return deepcopy(groups, memo)
     except RecursionError as error:
         raise RecursionError(
             f"the options in the param_groups of the state_dict cannot be copied: {error}"
@@ -68,6 +78,8 @@ def pair_groups(
     """
     if len(names) != num_saved:
         return None
+    if num_saved == 1:
+        return [0]
     found = [{saved_in[n] for n in group if n in saved_in} for group in names]
     if any(len(indices) > 1 for indices in found):
         return None
