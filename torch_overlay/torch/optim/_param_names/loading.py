@@ -138,8 +138,7 @@ def _needs_no_cast(state: Any, param: Tensor, param_shaped: frozenset[str]) -> b
             if key != "step" and (
                 value.dtype is not dtype
                 # Faster to ask for than a device.
-                or (not (on_cpu and value.is_cpu)
-                and value.device != param.device)
+                or (not (on_cpu and value.is_cpu) and value.device != param.device)
             ):
                 return False
         elif kind not in _SCALARS or key in param_shaped:
