@@ -132,6 +132,29 @@ def build(
     return info.optim_cls(params, **deepcopy(options))
 
 
+def optimizer_of(
+    cls: type[Optimizer], *groups: str, steps: int = 1, **options: Any
+) -> Any:
+    """An optimizer with a group for each string, of a parameter for each letter."""
+    made: Any = cls(
+        [{"params": [(name, Parameter(torch.ones(2))) for name in g]} for g in groups],
+        **options,
+    )
+    for _ in range(steps):
+        for group in made.param_groups:
+            for name, param in zip(group["param_names"], group["params"]):
+                param.grad = torch.full((2,), float(ord(name)))
+        made.step()
+    return made
+
+
+def drop_names(optimizer: Any) -> Any:
+    """The optimizer, whose param groups have no names any more."""
+    for group in optimizer.param_groups:
+        del group["param_names"]
+    return optimizer
+
+
 def in_groups(
     info: OptimizerInfo, params: Mapping[str, Parameter]
 ) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from typing import Any
 
 import torch
-from _common import OptimTestCase, indexed, snapshot
+from _common import OptimTestCase, drop_names, indexed, optimizer_of, snapshot
 from _describe import describe
 from torch.nn import Parameter
 from torch.optim import SGD, Adam, Optimizer
@@ -22,31 +22,11 @@ from torch.testing._internal.common_utils import (
 )
 
 
-def _of(cls: type[Optimizer], *groups: str, steps: int = 1, **options: Any) -> Any:
-    """An optimizer with a group for each string, of a parameter for each letter."""
-    made = cls(
-        [{"params": [(name, Parameter(torch.ones(2))) for name in g]} for g in groups],
-        **options,
-    )
-    for _ in range(steps):
-        for group in made.param_groups:
-            for name, param in zip(group["param_names"], group["params"]):
-                param.grad = torch.full((2,), float(ord(name)))
-        made.step()
-    return made
-
-
-def _without_names(optimizer: Any) -> Any:
-    for group in optimizer.param_groups:
-        del group["param_names"]
-    return optimizer
-
-
 class TestQuietRollback(OptimTestCase):
     """No other thread sees that a load has failed."""
 
     def _failing(self):
-        optimizer = _of(Adam, "ab")
+        optimizer = optimizer_of(Adam, "ab")
 
         def fail(optimizer):
             optimizer.added = _Probe(optimizer)
@@ -93,16 +73,16 @@ class TestQuietRollback(OptimTestCase):
         self.assertEqual(errors, [])
 
     def test_names_that_are_none(self):
-        optimizer = _of(SGD, "ab")
+        optimizer = optimizer_of(SGD, "ab")
         optimizer.param_groups[0]["param_names"] = None
         self.assertIn("param_names: None", repr(optimizer))
 
     @parametrize("named", [True, False])
     def test_a_wrapper_without_defaults(self, named):
-        optimizer = _Bare(_of(SGD, "ab", momentum=0.9))
+        optimizer = _Bare(optimizer_of(SGD, "ab", momentum=0.9))
         state_dict = copy.deepcopy(optimizer.state_dict())
         if not named:
-            _without_names(optimizer)
+            drop_names(optimizer)
             state_dict = indexed(state_dict)
         expected = [describe(value) for value in optimizer.state.values()]
         optimizer.state.clear()
@@ -173,10 +153,10 @@ class TestThirdParties(OptimTestCase):
     )
     @parametrize("named", [True, False])
     def test_an_error_of_setstate(self, error, named):
-        target = _of(_Objects, "abc", "def", momentum=0.9)
+        target = optimizer_of(_Objects, "abc", "def", momentum=0.9)
         state_dict = copy.deepcopy(target.state_dict())
         if not named:
-            _without_names(target)
+            drop_names(target)
         target.error = error
         before = snapshot(target)
         _Objects.calls = 0
@@ -191,10 +171,10 @@ class TestThirdParties(OptimTestCase):
 
     @parametrize("named", [True, False])
     def test_what_is_no_parameter_is_the_same_object(self, named):
-        target = _of(SGD, "ab", momentum=0.9)
+        target = optimizer_of(SGD, "ab", momentum=0.9)
         state_dict = copy.deepcopy(target.state_dict())
         if not named:
-            _without_names(target)
+            drop_names(target)
             state_dict = indexed(state_dict)
         calls = {"count": 3}
         state_dict["state"]["calls"] = calls
@@ -220,8 +200,8 @@ class TestThirdParties(OptimTestCase):
             )
 
         cls = type("Mine", (Adam,), {name: passing_on(name) for name in overrides})
-        target = _of(cls, "ab", steps=0)
-        state_dict = copy.deepcopy(_of(Adam, "ab").state_dict())
+        target = optimizer_of(cls, "ab", steps=0)
+        state_dict = copy.deepcopy(optimizer_of(Adam, "ab").state_dict())
         state_dict["state"]["b"]["exp_avg"] = torch.ones(3)
         if not checked:
             target.load_state_dict(state_dict)
@@ -238,7 +218,7 @@ class TestThirdParties(OptimTestCase):
         ],
     )
     def test_an_attribute_called_named_parameters(self, value):
-        optimizer = _of(SGD, "ab", momentum=0.9)
+        optimizer = optimizer_of(SGD, "ab", momentum=0.9)
         optimizer.named_parameters = value
         state_dict = copy.deepcopy(optimizer.state_dict())
         self.assertEqual(list(state_dict["state"]), ["a", "b"])
@@ -251,7 +231,7 @@ class TestThirdParties(OptimTestCase):
         self.assertEqual([name for name, _ in optimizer.named_state()], ["a", "b"])
 
     def test_a_copy_by_getstate_knows_its_groups(self):
-        optimizer = _of(_ReturnsItsDict, "ab", "cd")
+        optimizer = optimizer_of(_ReturnsItsDict, "ab", "cd")
         twin = copy.deepcopy(optimizer)
         for made in (optimizer, twin):
             first = made.param_groups[0]["params"][0]

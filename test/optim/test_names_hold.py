@@ -17,13 +17,15 @@ from _common import (
     OptimTestCase,
     annotated,
     build,
+    drop_names,
     indexed,
     names_of,
+    optimizer_of,
     snapshot,
 )
 from torch import nn
 from torch.nn import Parameter
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim import SGD, Adam, AdamW
 from torch.testing._internal.common_device_type import instantiate_device_type_tests
 from torch.testing._internal.common_optimizers import optims
 from torch.testing._internal.common_utils import (
@@ -54,26 +56,6 @@ class PositionalLoad(AdamW):
         self.__setstate__({"state": state, "param_groups": groups})
 
 
-def _of(cls: type[Optimizer], *groups: str, steps: int = 1, **options: Any) -> Any:
-    """An optimizer with a group for each string, of a parameter for each letter."""
-    made = cls(
-        [{"params": [(name, Parameter(torch.ones(2))) for name in g]} for g in groups],
-        **options,
-    )
-    for _ in range(steps):
-        for group in made.param_groups:
-            for name, param in zip(group["param_names"], group["params"]):
-                param.grad = torch.full((2,), float(ord(name)))
-        made.step()
-    return made
-
-
-def _without_names(optimizer: Any) -> Any:
-    for group in optimizer.param_groups:
-        del group["param_names"]
-    return optimizer
-
-
 def _param_names(state_dict: dict[str, Any], change: Any) -> dict[str, Any]:
     for group in state_dict["param_groups"]:
         group["param_names"] = change(group["param_names"])
@@ -94,8 +76,8 @@ class TestPositionalLoads(OptimTestCase):
     )
     @parametrize("make", [subtest(dict, "named"), subtest(annotated, "annotated")])
     def test_another_order_is_refused(self, ours, make):
-        state_dict = make(_of(PositionalLoad, "ab", "cd").state_dict())
-        target = _of(PositionalLoad, *ours, steps=2)
+        state_dict = make(optimizer_of(PositionalLoad, "ab", "cd").state_dict())
+        target = optimizer_of(PositionalLoad, *ours, steps=2)
         before = snapshot(target)
         own, other = next(
             (own, other)
@@ -115,9 +97,9 @@ class TestPositionalLoads(OptimTestCase):
         ],
     )
     def test_its_own_names_stay(self, change):
-        source = _of(PositionalLoad, "ab", "cd")
+        source = optimizer_of(PositionalLoad, "ab", "cd")
         state_dict = _param_names(annotated(source.state_dict()), change)
-        target = _of(PositionalLoad, "ab", "cd", steps=3)
+        target = optimizer_of(PositionalLoad, "ab", "cd", steps=3)
         target.load_state_dict(state_dict)
         self.assertEqual(names_of(target), [["a", "b"], ["c", "d"]])
         self.assert_same(dict(target.named_state()), dict(source.named_state()))
@@ -125,8 +107,8 @@ class TestPositionalLoads(OptimTestCase):
         self.assertEqual(names_of(target), [["a", "b"], ["c", "d"]])
 
     def test_one_without_names_takes_those_of_the_file(self):
-        state_dict = _of(PositionalLoad, "ab", "cd").state_dict()
-        target = _without_names(_of(PositionalLoad, "ba", "dc"))
+        state_dict = optimizer_of(PositionalLoad, "ab", "cd").state_dict()
+        target = drop_names(optimizer_of(PositionalLoad, "ba", "dc"))
         target.load_state_dict(state_dict)
         self.assertEqual(names_of(target), [["a", "b"], ["c", "d"]])
 
@@ -138,7 +120,7 @@ class TestPositionalLoads(OptimTestCase):
         ],
     )
     def test_copies(self, twin_of):
-        optimizer = _of(PositionalLoad, "ba", "dc")
+        optimizer = optimizer_of(PositionalLoad, "ba", "dc")
         twin = twin_of(optimizer)
         self.assertEqual(names_of(twin), [["b", "a"], ["d", "c"]])
         self.assert_same(twin.state_dict(), optimizer.state_dict())
@@ -157,11 +139,11 @@ class TestAnnotatedOrder(OptimTestCase):
         ],
     )
     def test_one_warning(self, theirs, ours, warns, strict):
-        state_dict = _of(Adam, *theirs).state_dict()
+        state_dict = optimizer_of(Adam, *theirs).state_dict()
         if strict and set("".join(theirs)) != set("".join(ours)):
             return
         for make in (annotated, dict):
-            target = _of(Adam, *ours)
+            target = optimizer_of(Adam, *ours)
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 target.load_state_dict(make(state_dict), strict)
@@ -172,9 +154,9 @@ class TestAnnotatedOrder(OptimTestCase):
                 self.assertIn("by name", text)
 
     def test_string_ids_are_no_names_for_one_without(self):
-        state_dict = _of(SGD, "ab", momentum=0.9).state_dict()
+        state_dict = optimizer_of(SGD, "ab", momentum=0.9).state_dict()
         del state_dict["param_groups"][0]["param_names"]
-        target = _without_names(_of(SGD, "ab", momentum=0.9))
+        target = drop_names(optimizer_of(SGD, "ab", momentum=0.9))
         target.load_state_dict(state_dict)
         self.assertEqual(names_of(target), [None])
         target.add_param_group({"params": [Parameter(torch.ones(2))]})
