@@ -127,6 +127,8 @@ def run(block: Block, setup: str) -> str:
         warnings.simplefilter("always")
         # They are about what torch uses itself.
         warnings.simplefilter("ignore", DeprecationWarning)
+        # Blocks about distributed checkpoints run in one process, too.
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")
         with contextlib.redirect_stdout(printed):
             try:
                 exec(code, namespace)

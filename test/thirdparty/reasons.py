@@ -33,15 +33,12 @@ class Reason(NamedTuple):
 
 REASONS = (
     Reason(
-        "The class, or its base `BaseOptimizer`, overrides `load_state_dict`: after "
-        "torch has loaded by name, it takes integer tensors, strings, lists and what "
-        "is below them (FAdam, FlashAdamW: all tensors) once more from the file, and "
-        "pairs the parameters by position. The errors below follow from that; "
-        "where two parameters' entries have the same form, the wrong one is taken "
-        "without an error, on stock torch, too. If the names in the checkpoint's "
-        "groups are put in the optimizer's order before the load (`group['params']` "
-        "and `group['param_names']`; `state` stays as it is), position and name are "
-        "the same, and the run goes on bit-equal.",
+        "The class, or its base `BaseOptimizer`, overrides `load_state_dict`: after torch "
+        "has loaded by name, it reads integer tensors, strings and lists (FAdam, "
+        "FlashAdamW: all tensors) from the file again, by position. Entries of equal form "
+        "go to the wrong parameter without an error, on stock torch, too. Put the names "
+        "in the file's groups (`params` and `param_names`, not `state`) in its order "
+        "first, and the run is bit-equal.",
         {
             "pytorch_optimizer": (
                 "AdaFactor",
@@ -64,29 +61,26 @@ REASONS = (
         aligned=True,
     ),
     Reason(
-        "As before, and it draws random numbers for one parameter after another.",
+        "The same, and it draws random numbers parameter by parameter.",
         {"pytorch_optimizer": ("Kron",)},
         by_name=False,
         by_order=True,
     ),
     Reason(
-        "It draws random numbers for one parameter after another, so that each gets "
-        "others in another order, with or without a checkpoint. The state lands by "
-        "name.",
+        "It draws random numbers parameter by parameter, so that another order gives other "
+        "numbers, even without a checkpoint. The state loads by name.",
         {"pytorch_optimizer": ("AdaHessian", "BSAM"), "timm": ("Kron",)},
         by_order=True,
     ),
     Reason(
-        "It has a random generator of its own that it does not save: on stock torch, "
-        "too, a resumed run ends elsewhere than one that goes on, in any order. The "
-        "state lands by name.",
+        "It does not save its random generator, so that no resumed run ends like one that "
+        "goes on, on stock torch, too. The state loads by name.",
         {"timm": ("Adahessian",)},
         by_order=True,
     ),
     Reason(
-        "It sums over all parameters in their order (norms, step sizes, projections), "
-        "so that the last bits are others in another order, with or without a "
-        "checkpoint. The state lands by name.",
+        "It sums over all parameters in their order, so that another order changes the last "
+        "bits, even without a checkpoint. The state loads by name.",
         {
             "pytorch_optimizer": (
                 "AliG",
@@ -102,10 +96,9 @@ REASONS = (
         by_order=True,
     ),
     Reason(
-        "A wrapper: the state of the optimizer inside is keyed and loaded by name, but "
-        "the wrapper saves its own tensors under positions or in a list, and loads "
-        "them so. Its order has to stay (Magma also draws random numbers for one "
-        "parameter after another).",
+        "A wrapper: the state of the optimizer inside loads by name, but the wrapper's own "
+        "tensors load by position. Keep the order. (Magma also draws random numbers "
+        "parameter by parameter.)",
         {
             "pytorch_optimizer": (
                 "Lookahead",
@@ -117,18 +110,17 @@ REASONS = (
         by_name=False,
     ),
     Reason(
-        "A wrapper whose `state_dict()` has a dict in which keys that are strings are "
-        "its own and integers are the parameters'. With names, it refuses its own "
-        "checkpoint, in the same order, too, with an error before anything is "
-        "changed. On stock torch, where names are no keys, it loads it: this is the one "
-        "class that does worse with the patches, and only if it is given names.",
+        "A wrapper that takes `str` keys of a dict in its `state_dict()` for its own and "
+        "integers for parameters. With names, it refuses its own checkpoint, in the same "
+        "order, too, and changes nothing. It is the only class that does worse than on "
+        "stock torch: build it without names.",
         {"pytorch_optimizer": ("TRAC",)},
         by_name=False,
         only_patched=True,
     ),
     Reason(
-        "It takes the model, makes its param groups without names, and so is unnamed; "
-        "AdaLOMO keeps its state by the model's names itself.",
+        "It takes the model and builds unnamed groups, which load by position. (AdaLOMO keys "
+        "its state by the model's names itself.)",
         {"pytorch_optimizer": ("AdaLOMO", "AdamMini", "LOMO")},
         keyed=False,
         by_name=False,

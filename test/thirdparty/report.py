@@ -122,7 +122,7 @@ def table(
     """
     any_result = next(iter(results.values()))
     lines = [*_HEAD, *_summary(results, verdicts), "", *_EXPLAINED, ""]
-    lines += ["## Exceptions", ""]
+    lines += ["## Exceptions", "", *_READ_AS, ""]
     for known in REASONS:
         lines += [*_exception(known, verdicts), ""]
     lines += ["## Not run", ""]
@@ -147,8 +147,8 @@ _HEAD = [
     "",
     "<!-- Written by test/thirdparty/run.py --write; edit that. -->",
     "",
-    "Optimizer classes of other packages, on torch {torch}, stock and patched, on a CPU.",
-    "To run it again, in a virtual environment of its own:",
+    "Optimizer classes of other packages on torch {torch}, stock and patched, on a CPU.",
+    "To run it again, in a new virtual environment:",
     "",
     "```sh",
     "pip install torch==2.13.0 -r test/thirdparty/requirements.txt",
@@ -158,18 +158,20 @@ _HEAD = [
 ]
 
 _EXPLAINED = [
-    "* **As on stock**: without names, parameters after eight steps, `state_dict()`",
-    "  after four and eight, and a run resumed after four from a saved file are bit for",
-    "  bit those on stock torch.",
-    "* **Keyed**: built from `(name, tensor)` pairs, and from a mapping, it computes the",
-    "  same, and `state_dict()` is keyed by name.",
-    "* **By name**: loaded into an optimizer whose parameters come in another order, what",
-    "  was saved for a name is that name's.",
-    "* **Bit-equal**: resumed so, the next four steps end as those of the run that never",
-    "  stopped.",
+    "* **As on stock**: without names, parameters, state dicts and a resumed run are bit",
+    "  for bit those of stock torch.",
+    "* **Keyed**: built from pairs or from a mapping, it computes the same, and its state",
+    "  dict is keyed by name.",
+    "* **By name**: state loads by name into parameters in another order.",
+    "* **Bit-equal**: resumed in that order, the run ends as the one that never stopped.",
     "",
-    "No class behaves differently without names. A class that is not listed below passes",
-    "all four.",
+    "A class that is not listed below passes all four.",
+]
+
+
+_READ_AS = [
+    "In parentheses: how a run ends that is resumed in another order, with an error or with",
+    "a difference, relative to the largest parameter.",
 ]
 
 
@@ -199,23 +201,21 @@ def _lands_by_name(package: str, verdict: Verdict) -> bool:
 def _exception(known: Any, verdicts: Mapping[str, list[Verdict]]) -> Iterator[str]:
     yield from _wrapped(known.text)
     yield ""
-    yield "| class | in another order |"
-    yield "|---|---|"
     for package, rows in verdicts.items():
+        classes: dict[str, list[str]] = {}
         for verdict in rows:
             if verdict.name in known.classes.get(package, ()):
-                yield f"| `{package}.{verdict.name}` | {_outcome(known, verdict)} |"
+                found = classes.setdefault(verdict.finding if known.keyed else "", [])
+                found.append(f"`{verdict.name}`")
+        if classes:
+            parts = [
+                ", ".join(names) + f" ({finding})" * bool(finding)
+                for finding, names in classes.items()
+            ]
+            yield from _wrapped(f"* {package}: {'; '.join(parts)}")
 
 
 def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(
         text, 88, subsequent_indent="  " * text.startswith("*"), break_on_hyphens=False
     )
-
-
-def _outcome(known: Any, verdict: Verdict) -> str:
-    if not known.keyed:
-        return "unnamed: by position"
-    if "Error" in verdict.finding:
-        return verdict.finding
-    return f"differs by {verdict.finding} of the largest parameter"
