@@ -1,4 +1,4 @@
-"""Check that each pattern of tests in docs/consumers.md has tests.
+"""Check that each pattern of tests in test/consumers.md has tests.
 
 Usage: python .ci/consumers.py, in the environment that runs the tests.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "consumers.md"
+PAGE = ROOT / "test" / "consumers.md"
 FOLDERS = ["test/optim", "test/distributed", "test/inductor"]
 
 

@@ -175,7 +175,7 @@ def _load_raw(model: nn.Module, optimizer: Optimizer, form: str, path: Path) -> 
 
 
 def _load_by_position(own: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Read what a named optimizer saved, on a release, as docs/distributed.md says."""
+    """Read what a named optimizer saved, on a release, as docs/compatibility.md says."""
     groups = own["param_groups"]
     dcp.load({"optimizer": {"param_groups": groups}}, checkpoint_id=path)
     names = [name for group in groups for name in group["params"]]

@@ -40,10 +40,10 @@ PACKAGES = {
 #: Classes that are not run, and why.
 NOT_RUN: dict[tuple[str, str], str] = {
     ("pytorch_optimizer", "CPUOffloadOptimizer"): (
-        "needs a CUDA device; it makes one AdamW, or other optimizer, per parameter"
+        "needs a CUDA device; one AdamW, or other optimizer, per parameter"
     ),
     ("torchao", "CPUOffloadOptimizer"): (
-        "needs a CUDA or XPU device; it makes one optimizer per parameter"
+        "needs a CUDA or XPU device; one optimizer per parameter"
     ),
     ("transformers", "LayerWiseDummyOptimizer"): "a placeholder; it takes no steps",
 }

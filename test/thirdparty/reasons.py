@@ -33,12 +33,11 @@ class Reason(NamedTuple):
 
 REASONS = (
     Reason(
-        "The class, or its base `BaseOptimizer`, overrides `load_state_dict`: after torch "
-        "has loaded by name, it reads integer tensors, strings and lists (FAdam, "
-        "FlashAdamW: all tensors) from the file again, by position. Entries of equal form "
-        "go to the wrong parameter without an error, on stock torch, too. Put the names "
-        "in the file's groups (`params` and `param_names`, not `state`) in its order "
-        "first, and the run is bit-equal.",
+        "It, or its base `BaseOptimizer`, overrides `load_state_dict`: after torch has "
+        "loaded by name, it reads integer tensors, strings and lists (FAdam, FlashAdamW: "
+        "all tensors) again, by position. On stock torch, too, entries of equal form go "
+        "to the wrong parameter without an error. It is bit-equal if `params` and "
+        "`param_names` in the file are put in the optimizer's order first (`state` stays).",
         {
             "pytorch_optimizer": (
                 "AdaFactor",
@@ -67,20 +66,20 @@ REASONS = (
         by_order=True,
     ),
     Reason(
-        "It draws random numbers parameter by parameter, so that another order gives other "
-        "numbers, even without a checkpoint. The state loads by name.",
+        "It draws random numbers parameter by parameter: another order gives others, with "
+        "or without a checkpoint. The state loads by name.",
         {"pytorch_optimizer": ("AdaHessian", "BSAM"), "timm": ("Kron",)},
         by_order=True,
     ),
     Reason(
-        "It does not save its random generator, so that no resumed run ends like one that "
-        "goes on, on stock torch, too. The state loads by name.",
+        "It does not save its random generator: no resumed run ends as one that goes on, "
+        "on stock torch, too. The state loads by name.",
         {"timm": ("Adahessian",)},
         by_order=True,
     ),
     Reason(
-        "It sums over all parameters in their order, so that another order changes the last "
-        "bits, even without a checkpoint. The state loads by name.",
+        "It sums over all parameters: another order changes the last bits, with or without "
+        "a checkpoint. The state loads by name.",
         {
             "pytorch_optimizer": (
                 "AliG",
@@ -96,9 +95,8 @@ REASONS = (
         by_order=True,
     ),
     Reason(
-        "A wrapper: the state of the optimizer inside loads by name, but the wrapper's own "
-        "tensors load by position. Keep the order. (Magma also draws random numbers "
-        "parameter by parameter.)",
+        "A wrapper: the state of the optimizer inside loads by name, its own tensors by "
+        "position. Keep the order. (Magma draws random numbers as above, too.)",
         {
             "pytorch_optimizer": (
                 "Lookahead",
@@ -110,16 +108,15 @@ REASONS = (
         by_name=False,
     ),
     Reason(
-        "A wrapper that takes `str` keys of a dict in its `state_dict()` for its own and "
-        "integers for parameters. With names, it refuses its own checkpoint, in the same "
-        "order, too, and changes nothing. It is the only class that does worse than on "
-        "stock torch: build it without names.",
+        "A wrapper that takes `str` keys in its `state_dict()` for its own, integers for "
+        "parameters. With names, it refuses its own checkpoint, in any order, and changes "
+        "nothing. No other class does worse than on stock torch: build it without names.",
         {"pytorch_optimizer": ("TRAC",)},
         by_name=False,
         only_patched=True,
     ),
     Reason(
-        "It takes the model and builds unnamed groups, which load by position. (AdaLOMO keys "
+        "It takes the model and makes unnamed groups, which load by position. (AdaLOMO keys "
         "its state by the model's names itself.)",
         {"pytorch_optimizer": ("AdaLOMO", "AdamMini", "LOMO")},
         keyed=False,

@@ -147,31 +147,21 @@ _HEAD = [
     "",
     "<!-- Written by test/thirdparty/run.py --write; edit that. -->",
     "",
-    "Optimizer classes of other packages on torch {torch}, stock and patched, on a CPU.",
-    "To run it again, in a new virtual environment:",
-    "",
-    "```sh",
-    "pip install torch==2.13.0 -r test/thirdparty/requirements.txt",
-    "python -m tools python test/thirdparty/run.py --write",
-    "```",
+    "Optimizer classes of other packages on torch {torch}, stock and patched, as",
+    "[`run.py`](../test/thirdparty/run.py) compares them:",
     "",
 ]
 
 _EXPLAINED = [
-    "* **As on stock**: without names, parameters, state dicts and a resumed run are bit",
-    "  for bit those of stock torch.",
-    "* **Keyed**: built from pairs or from a mapping, it computes the same, and its state",
-    "  dict is keyed by name.",
-    "* **By name**: state loads by name into parameters in another order.",
-    "* **Bit-equal**: resumed in that order, the run ends as the one that never stopped.",
-    "",
-    "A class that is not listed below passes all four.",
+    "* **As on stock**: without names, everything is bit for bit as on stock torch.",
+    "* **Keyed**: with names, its state dict is keyed by them, and it computes the same.",
+    "* **By name**: its state loads by name into parameters in another order.",
+    "* **Bit-equal**: resumed in that order, it ends as the run that never stopped.",
 ]
 
-
 _READ_AS = [
-    "In parentheses: how a run ends that is resumed in another order, with an error or with",
-    "a difference, relative to the largest parameter.",
+    "All other classes pass all four. In parentheses: the error, or the difference relative",
+    "to the largest parameter, of a run resumed in another order.",
 ]
 
 
