@@ -2,11 +2,11 @@
 
 """The documents are true: their Python blocks run, and print what they show.
 
-Each block of Python in README.md and docs/*.md is a test of its own. It runs in
-an empty folder, after the blocks under the page's heading "Setup", and must raise
-and warn of nothing. Where a block of ``text`` follows it immediately, that is what
-it prints. An error that ends it, and warnings, are printed as well then: their
-types and texts. Line breaks and other white space do not matter.
+Each block of Python in README.md and docs/*.md is a test of its own. It runs in an
+empty folder, after the blocks under the page's heading "Setup", and must raise and
+warn of nothing. Where a block of ``text`` follows it immediately, that is what it
+prints. An error that ends it, and warnings, are printed as well then: their types
+and texts. Line breaks and other white space do not matter.
 
 A block of Python that starts with ``{`` is no code, but a state dict.
 """
@@ -38,7 +38,12 @@ from torch.testing._internal.common_utils import (  # noqa: E402
 
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "test" / "consumers.md",
+]
 
 #: What the README, which is no place for a setup, takes for granted.
 README_SETUP = """
@@ -233,6 +238,28 @@ class TestDocs(TestCase):
             if optim_info.name in re.findall(r"\w+", names)
         ]
         self.assertEqual(checked, optim_info.optim_cls._state_entries.param_shaped)
+
+    def test_messages_of_errors(self):
+        texts = [
+            node.value
+            for file in (ROOT / "torch_overlay").rglob("*.py")
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        ]
+        page = (ROOT / "docs" / "semantics.md").read_text(encoding="utf-8")
+        section = page.partition("## Errors of a load\n")[2].partition("\n## ")[0]
+        listed = [
+            message
+            for item in section.split("\n* ")[1:]
+            for message in re.findall(
+                r"`([^`]+)`", re.match(r"(`[^`]+`,?\s*)+", item)[0]
+            )
+            if not message.endswith("Error")
+        ]
+        self.assertGreater(len(listed), 20)
+        for message in listed:
+            message = " ".join(message.split())
+            self.assertTrue(any(message in text for text in texts), message)
 
     @parametrize("page", [subtest(page, name=identifier(page)) for page in PAGES])
     def test_links(self, page):

@@ -148,19 +148,20 @@ _HEAD = [
     "<!-- Written by test/thirdparty/run.py --write; edit that. -->",
     "",
     "Optimizer classes of other packages on torch {torch}, stock and patched, as",
-    "[`run.py`](../test/thirdparty/run.py) compares them:",
+    "[`run.py`](../test/thirdparty/run.py) compares them.",
     "",
 ]
 
 _EXPLAINED = [
-    "* **As on stock**: without names, everything is bit for bit as on stock torch.",
-    "* **Keyed**: with names, its state dict is keyed by them, and it computes the same.",
-    "* **By name**: its state loads by name into parameters in another order.",
-    "* **Bit-equal**: resumed in that order, it ends as the run that never stopped.",
+    "Without names, all are bit for bit as on stock torch. With names,",
+    "",
+    "* **keyed**: they compute the same, and their state dicts are keyed by name;",
+    "* **by name**: state loads by name into parameters in another order;",
+    "* **bit-equal**: resumed in that order, a run ends as one that never stopped.",
 ]
 
 _READ_AS = [
-    "All other classes pass all four. In parentheses: the error, or the difference relative",
+    "All other classes pass all three. In parentheses: the error, or the difference relative",
     "to the largest parameter, of a run resumed in another order.",
 ]
 
@@ -168,18 +169,17 @@ _READ_AS = [
 def _summary(
     results: Mapping[str, Mapping[str, Any]], verdicts: Mapping[str, list[Verdict]]
 ) -> Iterator[str]:
-    yield "| package | version | classes | as on stock | keyed | by name | bit-equal |"
-    yield "|---|---|---|---|---|---|---|"
+    yield "| package | classes | keyed | by name | bit-equal |"
+    yield "|---|---|---|---|---|"
     for package, rows in verdicts.items():
         named = [v for v in rows if v.keyed]
         counts = (
             len(rows),
-            sum(v.as_stock for v in rows),
             len(named),
             sum(_lands_by_name(package, v) for v in named),
             sum(v.resumes for v in named),
         )
-        cells = (package, str(results[package]["version"]), *map(str, counts))
+        cells = (f"{package} {results[package]['version']}", *map(str, counts))
         yield f"| {' | '.join(cells)} |"
 
 
