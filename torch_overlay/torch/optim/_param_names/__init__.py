@@ -4,28 +4,23 @@ An optimizer is *named* if every one of its param groups has ``param_names``,
 one for each entry of ``params``. The modules, in the order in which parameters
 and their state pass through them:
 
-* a user gives parameters to an optimizer:
-  :mod:`~torch.optim._param_names.constructing`;
-* the optimizer saves its state:
-  :mod:`~torch.optim._param_names.saving`;
-* it loads what was saved:
-  :mod:`~torch.optim._param_names.saved` reads the names,
+* :mod:`~torch.optim._param_names.constructing` reads the parameters that a user
+  passes;
+* :mod:`~torch.optim._param_names.saving` gives each parameter its key in a state
+  dict;
+* on a load, :mod:`~torch.optim._param_names.saved` reads the saved names,
   :mod:`~torch.optim._param_names.matching` decides which saved state is for
-  which parameter, :mod:`~torch.optim._param_names.options` from which saved
-  group the options come, :mod:`~torch.optim._param_names.entries` whether state
-  is fit for its parameter, and :mod:`~torch.optim._param_names.loading` builds
-  the new state;
-* a user renames saved parameters:
-  :mod:`~torch.optim._param_names.renaming`.
+  which parameter, :mod:`~torch.optim._param_names.options` which saved options
+  apply, :mod:`~torch.optim._param_names.entries` whether state fits its
+  parameter, and :mod:`~torch.optim._param_names.loading` builds the new state;
+* :mod:`~torch.optim._param_names.renaming` renames saved parameters.
 
-They share :mod:`~torch.optim._param_names.names` and
-:mod:`~torch.optim._param_names.messages`. What parts of PyTorch need that build
-on optimizers is in :mod:`~torch.optim._param_names.consumers`.
+:mod:`~torch.optim._param_names.names` and
+:mod:`~torch.optim._param_names.messages` are shared.
+:mod:`~torch.optim._param_names.consumers` is for other parts of PyTorch.
 
-All functions work on lists and dicts and do not keep or change an optimizer.
-:class:`torch.optim.Optimizer`, and the optimizers of
-:mod:`torch.distributed.optim` that wrap others, are the only places where an
-optimizer is changed.
+All functions work on lists and dicts. Only :class:`torch.optim.Optimizer` and
+the wrappers in :mod:`torch.distributed.optim` change an optimizer.
 """
 
 from torch.optim._param_names.constructing import (

@@ -1,4 +1,4 @@
-"""Read parameters and their names from what a user gives to an optimizer."""
+"""Read parameters and their names from what a user passes to an optimizer."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
@@ -21,10 +21,7 @@ __all__ = [
 
 
 def is_mapping(params: Any) -> TypeGuard[Mapping[Any, Any]]:
-    """Whether parameters are given as a mapping of names to tensors.
-
-    A ParameterDict is one, though it is not registered as a Mapping.
-    """
+    """Whether parameters come as a mapping, which a ParameterDict is, too."""
     return isinstance(params, (dict, Mapping, ParameterDict))
 
 
@@ -41,7 +38,7 @@ def pairs_from_mapping(params: Mapping[Any, Any]) -> list[tuple[str, Tensor]]:
     Raises:
         TypeError: if a value is not a tensor or a name is not a str.
         ValueError: if the tensors are those of ``model.state_dict()``, which
-            are detached from the model, so that there is nothing to train.
+            are detached from the model and cannot be trained.
     """
     pairs = list(params.items())
     for name, param in pairs:
@@ -71,8 +68,8 @@ def read_group(group: dict[str, Any]) -> None:
 
     Raises:
         TypeError: if a tuple is not a pair or a name is not a str.
-        ValueError: if only some parameters have a name, or if the group's
-            ``param_names`` are not one for each parameter.
+        ValueError: if only some parameters have names, or if ``param_names``
+            has another length or differs from the pairs.
     """
     params = group["params"]
     names = None
@@ -111,16 +108,15 @@ def _split_pairs(pairs: Sequence[Any]) -> tuple[list[str], list[Any]]:
 
 
 class GroupChecker:
-    """Checks that a param group can be added to those of an optimizer.
+    """Checks that param groups can be added to an optimizer.
 
-    Reading all groups takes time in proportion to their parameters, so a
-    constructor uses one checker for all the groups that it adds, and each group
-    is read once. Anybody may edit the groups later, so a group that is added
-    then gets a new checker.
+    A constructor uses one checker for all its groups, so that each is read once.
+    Groups may be edited by hand later, so a group that is added then gets a new
+    checker.
 
     Args:
-        groups (list of dict): the optimizer's param groups, to which each group
-            is appended after it has been checked.
+        groups (list of dict): the optimizer's param groups. The caller appends
+            each group to this list after checking it.
     """
 
     def __init__(self, groups: list[dict[str, Any]]) -> None:
@@ -128,21 +124,16 @@ class GroupChecker:
         self._num_read = 0
         self._params: set[int] = set()
         self._names: set[str] = set()
-        # None as long as all groups are empty: those are neither.
+        # None while all groups are empty
         self._named: bool | None = None
         self._empty_groups: list[dict[str, Any]] = []
 
     def check(self, group: dict[str, Any]) -> None:
-        """Check a group.
-
-        Args:
-            group (dict): a param group whose ``params`` are tensors and whose
-                ``param_names``, if there are any, are as many str.
+        """Check a group that :func:`read_group` has read.
 
         Raises:
-            ValueError: if the group is named and the others are not, or the
-                reverse; if they share a parameter; or if two parameters share
-                a name.
+            ValueError: if only the group or only the others have names, if they
+                share a parameter, or if two parameters share a name.
         """
         self._read_groups()
         params, names = group["params"], group.get("param_names")
@@ -166,7 +157,7 @@ class GroupChecker:
             check_unique([group], [names], self._names)
 
     def name_empty_groups(self, added: dict[str, Any]) -> None:
-        """Give groups without parameters an empty list of names, if others are named.
+        """Set ``param_names = []`` in empty groups if others have names.
 
         Args:
             added (dict): the group that was added last.
@@ -191,7 +182,7 @@ class GroupChecker:
 def read_params(
     params: Mapping[Any, Any] | Iterable[Any],
 ) -> tuple[list[Any], list[str] | None]:
-    """Split parameters from their names, for wrappers that need them early.
+    """Split parameters from their names, for wrappers of optimizers.
 
     Args:
         params (Mapping or iterable): parameters, ``(name, parameter)`` pairs, or
@@ -202,8 +193,8 @@ def read_params(
         if they have no names. Parameters without names are not checked.
 
     Raises:
-        TypeError, ValueError: as an optimizer raises for such names, for two
-            parameters with one name, or for a named object that is no tensor.
+        TypeError, ValueError: as the constructor of an optimizer, for invalid or
+            duplicate names and for named objects that are not tensors.
     """
     if is_mapping(params):
         params = pairs_from_mapping(params)
@@ -222,14 +213,14 @@ def read_params(
 
 
 def params_of_group(group: dict[str, Any]) -> Iterable[Any]:
-    """The parameters in a param group that an optimizer has not yet read.
+    """The parameters in a param group as a user passes it.
 
     Args:
-        group (dict): a param group. An iterator in it becomes a list, so that
-            the optimizer can read it again.
+        group (dict): a param group. An iterator in it is replaced by a list, so
+            that the optimizer can read it again.
 
     Returns:
-        iterable: the parameters; if they have no names, whatever ``params`` is.
+        iterable: the parameters; ``params`` itself if they have no names.
 
     Raises:
         TypeError, ValueError: as :func:`read_params`.

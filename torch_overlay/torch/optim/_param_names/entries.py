@@ -1,4 +1,4 @@
-"""What the state of a parameter consists of, and whether saved state is like it."""
+"""Which entries the state of a parameter has, and whether saved state fits."""
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,10 +24,10 @@ __all__ = [
 #: How many parameters with unusable state an error describes.
 MAX_DESCRIBED = 10
 
-#: A subclass that overrides one of them may keep other state.
+#: A subclass that overrides one of these may keep other state.
 _METHODS_OF_STATE = ("step", "_init_group", "state_dict", "load_state_dict")
 
-#: Decide on which device "step" is.
+#: Options that decide on which device "step" is.
 _OPTIONS_OF_STEP = ("capturable", "fused")
 
 
@@ -35,28 +35,24 @@ _OPTIONS_OF_STEP = ("capturable", "fused")
 class StateEntries:
     """The entries of the state that an optimizer keeps for each parameter."""
 
-    #: Those that have the shape of the parameter.
+    #: Entries with the shape of the parameter.
     param_shaped: tuple[str, ...] = ()
-    #: Others that are always there.
+    #: Other entries that always exist.
     others: tuple[str, ...] = ()
-    #: Of those in ``param_shaped``, the ones that are not always there, each with
-    #: the option that a step needs them for, if there is one.
+    #: Entries of ``param_shaped`` that may be absent, each with the option that
+    #: requires it, or None.
     optional: Mapping[str, str | None] = field(default_factory=dict)
-    #: Entries of which a step needs all in one of these.
+    #: Alternatives: a step needs all entries of one of these.
     one_of: tuple[tuple[str, ...], ...] = ()
 
     @property
     def deciding_options(self) -> list[str]:
-        """The options that decide which state there is."""
+        """The options that decide which state exists."""
         options = [option for option in self.optional.values() if option is not None]
         return [*options, *(_OPTIONS_OF_STEP if "step" in self.others else ())]
 
     def needed(self, group: Mapping[str, Any]) -> dict[str, str | None]:
-        """The entries that a step needs, each with the option that it is for.
-
-        Args:
-            group (Mapping): a param group.
-        """
+        """The entries that a step needs, each with the option that requires it."""
         needed = dict.fromkeys(
             key
             for key in (*self.others, *self.param_shaped)
@@ -75,7 +71,7 @@ class StateEntries:
 
 
 def is_on(group: Mapping[str, Any], option: str) -> bool:
-    """Whether an option of a param group is neither missing, false nor zero."""
+    """Whether an option of a param group is set: not missing, false or zero."""
     try:
         return bool(group.get(option))
     except Exception:
@@ -83,15 +79,13 @@ def is_on(group: Mapping[str, Any], option: str) -> bool:
 
 
 def entries_of(cls: type[Any]) -> StateEntries:
-    """The entries that an optimizer's class has declared.
+    """The ``_state_entries`` of an optimizer's class.
 
-    Args:
-        cls (type): the class. It inherits what a base class has declared as
-            ``_state_entries``, unless it overrides what makes, saves or loads
-            state.
+    A class inherits them, unless it overrides a method that creates, saves or
+    loads state.
 
     Returns:
-        StateEntries: the entries; those of no state at all if they are unknown.
+        StateEntries: the entries; empty if they are unknown.
     """
     for declaring in cls.__mro__:
         if "_state_entries" in vars(declaring):
@@ -115,17 +109,17 @@ def misshapen_state(
     saved_state: Mapping[Any, Any],
     entries: StateEntries,
 ) -> list[str]:
-    """Say which saved state does not have the shape of its parameter.
+    """Describe saved state that does not have the shape of its parameter.
 
     Args:
         groups (sequence of dict): the optimizer's param groups, with names.
-        params (Mapping): the parameter of each saved id. One that is not yet
-            initialized has no shape to compare with.
+        params (Mapping): the parameter of each saved id. Lazy parameters without
+            a shape are not checked.
         saved_state (Mapping): ``state`` of the state dict.
-        entries (StateEntries): what is compared.
+        entries (StateEntries): the entries to compare.
 
     Returns:
-        list of str: a full sentence each; empty if there is none.
+        list of str: full sentences.
     """
     if not entries.param_shaped:
         return []
@@ -195,16 +189,15 @@ def incomplete_state(
     state: Mapping[Any, Any],
     entries: StateEntries,
 ) -> list[str]:
-    """Say which parameters would have state that a step cannot use.
+    """Describe state that lacks an entry which the next step needs.
 
     Args:
         groups (sequence of dict): the param groups after a load, with names.
-        state (Mapping): the state of each parameter after it.
+        state (Mapping): the state of each parameter after the load.
         entries (StateEntries): what a step needs.
 
     Returns:
-        list of str: a full sentence for each parameter, the first of them if
-        there are many.
+        list of str: a full sentence for each of the first parameters.
     """
     if entries == StateEntries():
         return []

@@ -45,14 +45,14 @@ def build_state(
     Args:
         saved_state (Mapping): ``state`` of a state dict. It is not changed.
         match (Match): what belongs to what.
-        own_state (Mapping): the optimizer's state, which stays where ``match``
-            is partial and nothing was saved. It is not changed.
+        own_state (Mapping): the optimizer's state. In a partial load, parameters
+            without saved state keep theirs. It is not changed.
         cast (callable): called with a parameter, its saved state, its saved id
-            and a list of its saved group; returns a copy of the state that the
-            parameter can have.
+            and a list of its saved group; returns a copy of the state, cast for
+            the parameter.
         owner (str): the name of the optimizer's class, for errors.
         skip_cast (bool): whether to copy state that already has the dtype and
-            the device of its parameter without calling ``cast``.
+            device of its parameter without calling ``cast``.
 
     Returns:
         defaultdict: the state of each parameter, and entries of other keys.
@@ -71,7 +71,7 @@ def build_state(
             param = match.params.get(key)
             if param is None:
                 if key not in match.ignored:
-                    # Some optimizers convert, in __setstate__, all that they find in it.
+                    # A __setstate__ may change all dicts that it finds in state.
                     copied = match.named and type(value) is dict
                     state[key] = dict(value) if copied else value
                 continue
@@ -86,7 +86,7 @@ def build_state(
             if not group_of:
                 for group in reversed(match.sources):
                     group_of.update(dict.fromkeys(group["params"], group))
-            # It takes time to look for the id in a long list, once for each value.
+            # The cast searches ``params``, which is slow if the list is long.
             group = {**group_of[key], "params": [key]}
             try:
                 state[param] = cast(param, value, key, [group])
@@ -107,7 +107,7 @@ def build_state(
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Without garbage collections: what is built is no garbage, but looks like it."""
+    """Pause garbage collection, which many new objects trigger in vain."""
     enabled = gc.isenabled()
     try:
         gc.disable()
@@ -125,7 +125,7 @@ def _may_cast_step(group: Any) -> bool:
 
 
 def _needs_no_cast(state: Any, param: Tensor, param_shaped: frozenset[str]) -> bool:
-    """Whether each value has the dtype, device and shape that it should have."""
+    """Whether all values already have the right dtype, device and shape."""
     if type(state) is not dict or type(param) not in _TENSORS:
         return False
     dtype, shape, on_cpu = param.dtype, param.shape, param.is_cpu
@@ -137,7 +137,7 @@ def _needs_no_cast(state: Any, param: Tensor, param_shaped: frozenset[str]) -> b
             # "step" stays as it is unless an option of its group says otherwise.
             if key != "step" and (
                 value.dtype is not dtype
-                # Faster to ask for than a device.
+                # is_cpu is faster to read than device
                 or (not (on_cpu and value.is_cpu) and value.device != param.device)
             ):
                 return False
@@ -147,13 +147,13 @@ def _needs_no_cast(state: Any, param: Tensor, param_shaped: frozenset[str]) -> b
 
 
 def incompatible_keys(match: Match) -> _IncompatibleKeys:
-    """What ``load_state_dict`` returns."""
+    """The result of ``load_state_dict``."""
     keys = _IncompatibleKeys(list(match.missing), list(match.unexpected))
     return keys if match.by_name else _LoadedByPosition(*keys)
 
 
 class _LoadedByPosition(_IncompatibleKeys):
-    """No names were compared, so that none are known to match."""
+    """Does not claim that keys match, since none were compared."""
 
     __slots__ = ()
 
@@ -165,12 +165,12 @@ class _LoadedByPosition(_IncompatibleKeys):
 
 @contextmanager
 def undone_on_error(*attributes: dict[str, Any]) -> Iterator[None]:
-    """Restore dicts to what they were before, if the block raises.
+    """Restore dicts if the block raises.
 
     Args:
-        attributes (dict): the ``__dict__`` of objects. Only entries that differ
-            are set or deleted, so that other threads see no object without its
-            attributes. An entry ``defaults`` that is a dict is restored, too.
+        attributes (dict): the ``__dict__`` of objects, with their ``defaults``.
+            Only entries that differ are set or deleted, so that other threads
+            never see an object without its attributes.
     """
     watched = list(attributes)
     for attribute in attributes:
@@ -192,19 +192,18 @@ def undone_on_error(*attributes: dict[str, Any]) -> Iterator[None]:
 def keep_names(
     groups: Sequence[dict[str, Any]], new_groups: Iterable[dict[str, Any]]
 ) -> None:
-    """Keep the names of an optimizer whose param groups are to be replaced.
+    """Keep an optimizer's names when its param groups are replaced.
 
-    For subclasses that load by position. If they bring names of their own from
-    the state dict, a tensor could get the name of another one.
+    For subclasses that load by position: names from the state dict could move to
+    other tensors.
 
     Args:
         groups (sequence of dict): the optimizer's param groups.
-        new_groups (iterable of dict): what will replace them. Names that the
+        new_groups (iterable of dict): their replacements. Names that the
             optimizer does not have are replaced by its own.
 
     Raises:
-        ValueError: if a tensor would get the name that the optimizer has for
-            another one.
+        ValueError: if a tensor would get the name of another one.
     """
     if not is_named(groups):
         return

@@ -1,17 +1,8 @@
 """Match a saved state dict against the parameters of an optimizer.
 
-=========  ==========================  ==========  ======================
-optimizer  state dict                  matched by  names afterwards
-=========  ==========================  ==========  ======================
-unnamed    any                         position    its ``param_names``, if
-                                                   there are valid ones
-named      indexed                     position    the optimizer's
-named      annotated, named, or state  name        the optimizer's
-           alone
-=========  ==========================  ==========  ======================
-
-:mod:`~torch.optim._param_names.saved` has the kinds of state dict. *State alone*
-is one without ``param_groups``, whose state is keyed by name.
+If both sides have names, parameters are matched by name, else by position. A named
+optimizer keeps its names; an unnamed one takes over valid ``param_names``. A state
+dict without ``param_groups``, *state alone*, is keyed by name.
 """
 
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
@@ -52,23 +43,23 @@ __all__ = ["Match", "match_state_dict"]
 class Match:
     """Which part of a saved state dict belongs to which part of an optimizer."""
 
-    #: The saved ids, in their order. One may be there more than once.
+    #: The saved ids, in order, perhaps with repetitions.
     ids: Sequence[Hashable]
-    #: The parameter of each saved id that stands for one of the optimizer's.
+    #: The optimizer's parameter for each saved id that has one.
     params: Mapping[Hashable, Tensor]
     #: The new param groups, in the optimizer's order. Their ``params`` are the
     #: optimizer's own lists.
     groups: list[dict[str, Any]]
-    #: Param groups with saved ids as their ``params``: their options decide how
-    #: the state of these is cast.
+    #: Param groups with saved ids as ``params``, whose options decide how state
+    #: is cast.
     sources: Sequence[dict[str, Any]]
     #: Whether the optimizer has names.
     named: bool = False
     #: Whether the parameters were matched by name.
     by_name: bool = False
-    #: Whether what the state dict does not have stays as it is.
+    #: Whether the optimizer keeps what the state dict lacks.
     partial: bool = False
-    #: What a parameter's state consists of.
+    #: The entries of a parameter's state.
     entries: StateEntries = field(default_factory=StateEntries)
     #: The keys of saved state that is not loaded.
     ignored: Collection[Hashable] = ()
@@ -76,7 +67,7 @@ class Match:
     missing: Sequence[str] = ()
     #: Names that only the state dict has.
     unexpected: Sequence[Any] = ()
-    #: What the user should be warned of, a full sentence each.
+    #: Texts of warnings for the user.
     warnings: Sequence[str] = ()
 
 
@@ -97,18 +88,18 @@ def match_state_dict(
         groups (sequence of dict): the optimizer's param groups.
         state_dict (Mapping): the saved state dict.
         strict (bool): whether both sides must have the same names in the same
-            groups where they are matched by name.
+            groups if they are matched by name.
         own_state (Mapping, optional): the optimizer's state.
-        entries (StateEntries, optional): what a parameter's state consists of.
-            Not checked for an optimizer without names.
+        entries (StateEntries, optional): the entries of a parameter's state, which
+            are checked if the optimizer is named.
         owner (str): the name of the optimizer's class, for errors.
 
     Returns:
-        Match: what belongs to what.
+        Match: the match.
 
     Raises:
-        ValueError: if the groups, the names or the shapes on both sides differ.
-        TypeError, KeyError: if the state dict does not have its form.
+        ValueError: if groups, names or shapes differ.
+        TypeError, KeyError: if this is not a state dict.
     """
     names = names_of(groups)
     if names is None:
@@ -162,7 +153,7 @@ def _match_by_name(
     alone: bool,
     owner: str,
 ) -> Match:
-    """Match two sides that were compared, or say all that hinders it."""
+    """Match the two sides, or raise one error for all differences."""
     problems = list(sides.problems)
     if strict:
         problems += _name_problems(sides, alone)
@@ -202,7 +193,7 @@ def _match_by_name(
 
 
 def _as_one_group(state: Any) -> list[dict[str, Any]]:
-    """A param group that lists the parameters in state without groups."""
+    """A single param group with all parameters of ``state``."""
     if not isinstance(state, Mapping):
         return []
     for key, value in state.items():
@@ -222,9 +213,9 @@ def _can_match_by_name(
 ) -> bool:
     if saved.groups is None:
         return False
-    # Names that have nothing in common are another kind of names, perhaps those of
-    # a wrapped model, if everything else is alike. Releases that save such a state
-    # dict load it by position.
+    # Groups of equal sizes without a common name are probably the same parameters
+    # under other names, such as those of a wrapped model. Releases that save such
+    # files load them by position.
     return (
         saved.named
         or not strict
@@ -258,7 +249,7 @@ def _match_unnamed(
             others = [key for key in state_dict["state"] if key not in match.params]
             check_other_keys(others, set(chain.from_iterable(saved.groups)))
     except Exception as error:
-        # State without names can be loaded, whatever is wrong with the names.
+        # The state can be loaded in spite of unusable names.
         saved = SavedNames(None, named=False)
         problem = f"The names in the loaded state_dict cannot be used: {error}."
     if problem is not None:
@@ -310,7 +301,7 @@ class _Sides(NamedTuple):
     names: list[list[str]]
     #: The parameter of each of these names.
     params: dict[str, Tensor]
-    #: The name of each saved id.
+    #: The name for each saved id.
     saved_names: dict[Hashable, str]
     #: The index of the saved group of each saved name.
     saved_in: dict[str, int]
@@ -318,9 +309,9 @@ class _Sides(NamedTuple):
     missing: list[str]
     #: Names that only the state dict has, and keys of state in none of its groups.
     unexpected: list[Any]
-    #: The keys of the state that these have.
+    #: The keys of their state.
     ignored: set[Hashable]
-    #: Why it cannot be said what belongs to what, a full sentence each.
+    #: Ambiguities that prevent a match, in full sentences.
     problems: list[str]
 
     @property
@@ -340,7 +331,7 @@ def _compare(
     state: Mapping[Any, Any],
     entries: StateEntries,
 ) -> _Sides:
-    """Find out what the two sides have in common."""
+    """Compare the names on both sides."""
     theirs = saved.groups or []
     ids = list(chain.from_iterable(group["params"] for group in saved_groups))
     saved_by_id = dict(zip(ids, chain.from_iterable(theirs)))
@@ -391,15 +382,15 @@ def _resolve_ties(
     theirs: Sequence[Sequence[str]],
     state: Mapping[Any, Any],
 ) -> tuple[dict[str, Tensor], list[list[str]], dict[Hashable, str], list[str]]:
-    """Choose one name for each tied parameter, on both sides.
+    """Choose one name for each tied parameter.
 
-    Tied parameters have several names on either side. Any of them stands for
-    the parameter, as long as both sides agree on which parameters are the same.
+    Any name of a tied parameter stands for it, as long as both sides agree on
+    which parameters are tied.
 
     Returns:
         (dict, list, dict, list of str): the parameter of each name, the names of
-        the optimizer's groups, the name of each saved id, and what the sides do
-        not agree on, a full sentence each.
+        the optimizer's groups, the name of each saved id, and full sentences about
+        what the sides do not agree on.
     """
     by_name = params_by_name(groups, names)
     first_name: dict[int, str] = {}
@@ -449,7 +440,7 @@ def _resolve_ties(
 
 
 def _name_problems(sides: _Sides, alone: bool) -> list[str]:
-    """Say which names only one side has."""
+    """Describe names that only one side has."""
     problems = []
     if sides.missing:
         problems.append(f"Missing key(s) in state_dict: {quote(sides.missing)}.")

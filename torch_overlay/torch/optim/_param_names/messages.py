@@ -1,4 +1,4 @@
-"""Say in an error or a warning which parameters differ, and in what."""
+"""Texts of errors and warnings about parameters."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -26,11 +26,11 @@ WRAPPER_PREFIXES = (
 
 
 def quote(names: Iterable[str], limit: int = MAX_LISTED) -> str:
-    """List names in double quotes, the first of them if there are many.
+    """List names in double quotes.
 
     Args:
         names (iterable of str): the names.
-        limit (int): how many are listed at most.
+        limit (int): how many to list at most.
 
     Returns:
         str: such as ``"a", "b"`` or ``"a", "b" and 7 more``.
@@ -42,11 +42,11 @@ def quote(names: Iterable[str], limit: int = MAX_LISTED) -> str:
 
 
 def summary(names: Any, limit: int = 3) -> str:
-    """Show a list of names in the space of a line, however many there are.
+    """Show a list of names in one line.
 
     Args:
         names (sequence of str): the names. Anything else is shown as it is.
-        limit (int): how many are shown if there are more.
+        limit (int): how many to show at most.
 
     Returns:
         str: such as ``['a', 'b']`` or ``['a', 'b', 'c', ...] (12 names)``.
@@ -57,29 +57,22 @@ def summary(names: Any, limit: int = 3) -> str:
 
 
 def load_error(owner: str, problems: Sequence[str]) -> str:
-    """The text of an error that lists all that hinders a load.
+    """The text of an error of a load, in the form that ``nn.Module`` uses.
 
     Args:
         owner (str): the name of the optimizer's class.
-        problems (sequence of str): a full sentence each.
-
-    Returns:
-        str: the text, in the form that :meth:`torch.nn.Module.load_state_dict`
-        uses.
+        problems (sequence of str): full sentences.
     """
     return f"Error(s) in loading state_dict for {owner}:\n\t" + "\n\t".join(problems)
 
 
 def state_error(owner: str, key: Any, error: Exception) -> ValueError:
-    """An error that says whose saved state caused another one.
+    """An error that names the saved state which caused another error.
 
     Args:
         owner (str): the name of the optimizer's class.
-        key: the key of the state; None if no single one is to blame.
-        error (Exception): what was raised.
-
-    Returns:
-        ValueError: for the caller to raise.
+        key: the key of the state; None if it is unknown.
+        error (Exception): the other error.
     """
     which = "The saved state" if key is None else f'The saved state of "{key}"'
     reason = f"{type(error).__name__}: {error}"
@@ -87,7 +80,7 @@ def state_error(owner: str, key: Any, error: Exception) -> ValueError:
 
 
 def name_suffix(groups: Iterable[dict[str, Any]], params: Sequence[Any]) -> str:
-    """What an error about some parameters says of their names at its end.
+    """The names of parameters, to end an error message with.
 
     Args:
         groups (iterable of dict): the param groups that hold the parameters.
@@ -114,15 +107,14 @@ def name_suffix(groups: Iterable[dict[str, Any]], params: Sequence[Any]) -> str:
 
 
 def prefix_hint(ours: Sequence[str], theirs: Sequence[str]) -> str | None:
-    """Point out a part by which the names on both sides differ.
+    """Find a part of the names, such as a prefix, that explains why they differ.
 
     Args:
         ours (sequence of str): names that only the optimizer has.
         theirs (sequence of str): names that only the state dict has.
 
     Returns:
-        str or None: full sentences, or None if no single part explains the
-        difference of at least one name.
+        str or None: full sentences; None if no part explains a name.
     """
     for longer, shorter in ((ours, set(theirs)), (theirs, set(ours))):
         for name in longer[:MAX_LISTED]:
@@ -139,7 +131,7 @@ def prefix_hint(ours: Sequence[str], theirs: Sequence[str]) -> str | None:
 
 
 def _without_one_part(name: str) -> Iterator[tuple[str, str]]:
-    """Each part of a name that could be left out, and what is left then."""
+    """Each part that can be left out of a name, and the rest."""
     parts = name.split(".")
     for start in range(len(parts) - 1):
         for end in range(start + 1, len(parts)):
@@ -148,7 +140,7 @@ def _without_one_part(name: str) -> Iterator[tuple[str, str]]:
 
 
 def _unwrapped(name: str) -> tuple[str, str]:
-    """The parts of a name that wrappers put there, and what is left without them."""
+    """The parts of a name that wrappers have added, and the rest."""
     parts = [part for part in name.split(".") if f"{part}." in WRAPPER_PREFIXES]
     rest = [part for part in name.split(".") if f"{part}." not in WRAPPER_PREFIXES]
     return "".join(f"{part}." for part in parts), ".".join(rest)

@@ -27,14 +27,13 @@ def is_named(groups: Sequence[dict[str, Any]]) -> bool:
 
 
 def names_of(groups: Sequence[dict[str, Any]]) -> list[list[str]] | None:
-    """The names of the parameters of each param group.
+    """The names of the parameters, group by group.
 
     Args:
         groups (sequence of dict): param groups, perhaps edited by hand.
 
     Returns:
-        list of lists of str, or None: the names, group by group; None if the
-        groups are not named.
+        list of lists of str, or None: the names; None if the groups are unnamed.
 
     Raises:
         ValueError: if a group does not have one name for each parameter, or if
@@ -57,7 +56,7 @@ def check_names(names: Any, num_params: int) -> list[str]:
     """Check the ``param_names`` of one group.
 
     Args:
-        names: what stands under ``param_names``.
+        names: the value of ``param_names``.
         num_params (int): the number of parameters in the group.
 
     Returns:
@@ -129,7 +128,7 @@ def check_unique(
 
 
 def check_other_keys(others: Iterable[Any], names: Collection[Any]) -> None:
-    """Check that keys of state that are no parameters do not equal a name.
+    """Check that no key of other state equals the name of a parameter.
 
     Raises:
         ValueError: naming the keys that do.
@@ -146,12 +145,7 @@ def check_other_keys(others: Iterable[Any], names: Collection[Any]) -> None:
 def params_by_name(
     groups: Sequence[dict[str, Any]], names: Sequence[Sequence[str]]
 ) -> dict[str, Tensor]:
-    """The parameter of each name.
-
-    Args:
-        groups (sequence of dict): param groups.
-        names (sequence of sequences of str): the names in each of them.
-    """
+    """The parameter of each name."""
     by_name: dict[str, Tensor] = {}
     for group, group_names in zip(groups, names):
         by_name.update(zip(group_names, group["params"]))

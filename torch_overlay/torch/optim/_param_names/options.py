@@ -37,9 +37,9 @@ def copy_options(saved_groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]
 
 
 def deep_copy(groups: Any) -> Any:
-    """As ``deepcopy()``, with an error that says what is nested too deeply.
+    """``deepcopy()``, but with a clear error for options nested too deeply.
 
-    Lists of plain ids are not copied, since they may be long.
+    Lists of plain ids may be long and are not copied.
     """
     memo = {
         id(group["params"]): group["params"]
@@ -61,7 +61,7 @@ def pair_groups(
     num_saved: int,
     saved_in: Mapping[str, int],
 ) -> list[int] | None:
-    """Find for each param group the saved one that has the same parameters.
+    """Find the saved param group with the same parameters as each group.
 
     Groups without parameters pair up in their order.
 
@@ -73,8 +73,7 @@ def pair_groups(
 
     Returns:
         list of int or None: the index of the saved group for each group; None
-        if one of them has no counterpart. Names that only one side has do not
-        count.
+        if a group has no counterpart. Names that only one side has are ignored.
     """
     if len(names) != num_saved:
         return None
@@ -92,7 +91,7 @@ def pair_groups(
 def groups_differ(
     names: Sequence[Sequence[str]], num_saved: int, saved_in: Mapping[str, int]
 ) -> str:
-    """Say in which saved groups the parameters of each param group are.
+    """Describe in which saved groups the parameters of each group are.
 
     Args:
         names, num_saved, saved_in: as in :func:`pair_groups`.
@@ -134,10 +133,10 @@ def agreed_options(
 
     A group takes an option from the saved groups of its parameters if
 
-    * these agree on it, so that groups which were merged keep their own value
-      of an option in which their parts differed; and
-    * it has the same value now in all groups that take from one of these, so
-      that groups which were split keep the values in which they differ.
+    * they agree on it: a merged group keeps its own value where its parts
+      differed; and
+    * all groups that take from one of them agree on it now: groups that were
+      split keep values in which they differ.
 
     The learning rate and the ``initial_lr`` of a scheduler are one option.
 
@@ -154,7 +153,7 @@ def agreed_options(
     for group, indices in zip(groups, sources):
         for index in indices:
             taking.setdefault(index, []).append(group)
-    # The options in which groups differ that take from the same saved group.
+    # For each saved group, the options in which the groups that take from it differ.
     differing = {
         index: {
             key
@@ -172,7 +171,7 @@ def agreed_options(
             if _agree(saved, _with_its_pair(key))
             and not any(key in differing[index] for index in indices)
         }
-        # A copy for each group: several may take from the same saved one.
+        # Several groups may take from one saved group: each gets a copy.
         new_groups.append({**group, **deep_copy(agreed)})
     return new_groups
 
@@ -203,7 +202,7 @@ def _equal(one: Any, other: Any) -> bool:
             return one.device == other.device and torch.equal(one, other)
         return bool(one == other)
     except Exception:
-        # What cannot be compared does not agree.
+        # Values that cannot be compared do not agree.
         return False
 
 
@@ -213,16 +212,15 @@ def mixed_options(
     origins: Mapping[str, tuple[str, dict[str, Any]]],
     deciding: Iterable[str],
 ) -> list[str]:
-    """Find state that would meet an option which it was not made with.
+    """Find state that does not go with the options of its new group.
 
     Args:
         new_groups (sequence of dict): the param groups after the load.
         names (sequence of sequences of str): the names in each of them.
-        origins (Mapping): for each name whose parameter will have state, which
-            side that state comes from (``"optimizer"`` or ``"state_dict"``), and
-            the param group that it was made with.
-        deciding (iterable of str): the options that decide which state there
-            is.
+        origins (Mapping): for each name with state after the load, the side that
+            the state comes from (``"optimizer"`` or ``"state_dict"``), and its
+            param group there.
+        deciding (iterable of str): the options that decide which state exists.
 
     Returns:
         list of str: a full sentence for each option and group.
@@ -265,14 +263,14 @@ def check_options(
         owner (str): the name of the optimizer's class, for errors.
 
     Raises:
-        ValueError: naming the options that a group no longer has, or not as a
-            sequence, or as one.
+        ValueError: naming the options that are missing, or that became or are
+            no longer sequences.
     """
     for index, (old, new) in enumerate(zip(groups, new_groups)):
         lacking = [
             key
             for key in options
-            # Another class may have one value in place of several.
+            # A sequence in one class may be a single value in another
             if key in old
             and (key not in new or _is_sequence(old[key]) != _is_sequence(new[key]))
         ]

@@ -83,7 +83,7 @@ def rename_parameters(
             f"more than one parameter would be named {quote(clashing)} after renaming"
         )
     annotated = saved.groups is not None and not saved.named
-    # The keys of the state of a parameter, as saved and anew.
+    # Saved keys of parameters' state, and the new ones
     keys: dict[Any, Any] = {} if annotated else new_names
     check_other_keys([key for key in state if key not in keys], old_names)
     renamed = with_ids(state_dict, keys)
@@ -137,7 +137,7 @@ def _renamed(names: Iterable[Sequence[str]], rename: Any) -> dict[str, Any]:
 def _names_for_ids(
     groups: Sequence[dict[str, Any]], rename: Any, problem: str | None
 ) -> dict[Hashable, Any]:
-    """The name of each id of a state dict without names."""
+    """The name for each id of a state dict without names."""
     ids = list(dict.fromkeys(i for group in groups for i in group["params"]))
     if isinstance(rename, Mapping):
         differing = list(rename.keys() ^ set(ids))

@@ -1,4 +1,4 @@
-"""Read the form of a saved state dict, and the names in it.
+"""Find out of which kind a saved state dict is, and read its names.
 
 A saved state dict is
 
@@ -28,7 +28,7 @@ __all__ = [
 
 
 class SavedNames(NamedTuple):
-    """What a saved state dict says about the names of its parameters."""
+    """The names of the parameters in a saved state dict."""
 
     #: The names in each group, one for each of its ids; None if indexed.
     groups: list[list[str]] | None
@@ -39,18 +39,17 @@ class SavedNames(NamedTuple):
 
 
 def saved_names(groups: Sequence[dict[str, Any]]) -> SavedNames:
-    """Find out how a saved state dict names its parameters.
+    """Read the names of the parameters in a saved state dict.
 
     Args:
         groups (sequence of dict): the ``param_groups`` of a state dict.
 
     Returns:
-        SavedNames: the names. If they cannot be used, the state dict counts as
-        indexed, and the result gives the reason.
+        SavedNames: the names. A state dict with unusable names counts as indexed,
+        and the result has the reason.
 
     Raises:
-        ValueError: if only some of the ids are str, so that it is unclear
-            whether they are names.
+        ValueError: if only some of the ids are str.
     """
     ids = list(chain.from_iterable(group["params"] for group in groups))
     num_str = sum(isinstance(param_id, str) for param_id in ids)
@@ -65,7 +64,7 @@ def saved_names(groups: Sequence[dict[str, Any]]) -> SavedNames:
 
 
 def param_names_of(groups: Sequence[dict[str, Any]]) -> SavedNames:
-    """As :func:`saved_names`, but from ``param_names`` only, whatever the ids."""
+    """:func:`saved_names`, but from ``param_names`` only, whatever the ids are."""
     without = [i for i, group in enumerate(groups) if "param_names" not in group]
     if len(without) == len(groups):
         return SavedNames(None, named=False)
@@ -88,11 +87,7 @@ def param_names_of(groups: Sequence[dict[str, Any]]) -> SavedNames:
 
 
 def check_type(state_dict: Any) -> None:
-    """Check that what is to be loaded is a mapping.
-
-    Raises:
-        TypeError: if it is not.
-    """
+    """Raise TypeError if this is not a mapping."""
     if not isinstance(state_dict, Mapping):
         raise TypeError(
             "Expected state_dict to be dict-like, got " + torch.typename(state_dict)
@@ -119,14 +114,14 @@ def missing_entry(state_dict: Mapping[Any, Any], entry: str) -> KeyError:
 
 
 def check_form(groups: Any, state: Any) -> None:
-    """Check the form of a state dict.
+    """Check the types of a state dict's parts.
 
     Args:
-        groups: what stands under ``param_groups``.
-        state: what stands under ``state``.
+        groups: the value of ``param_groups``.
+        state: the value of ``state``.
 
     Raises:
-        TypeError: if something is not of the type that a state dict has there.
+        TypeError: if something has the wrong type.
         KeyError: if a group has no ``params``.
     """
     if not isinstance(state, Mapping):
@@ -150,7 +145,7 @@ def check_form(groups: Any, state: Any) -> None:
                 + torch.typename(group["params"])
             )
         for kind in set(map(type, group["params"])):
-            # Tensors are hashable, but equal only themselves.
+            # Tensors are hashable, but cannot be compared like ids
             if not issubclass(kind, Hashable) or issubclass(kind, torch.Tensor):
                 raise TypeError(
                     f"'params' of {where} should be a list of ids, but one of them is "

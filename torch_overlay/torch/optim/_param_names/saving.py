@@ -37,22 +37,21 @@ def _keys(
     if names is None:
         return indices([map(id, group["params"]) for group in groups])
     keys: dict[int, str] = {}
-    # Backwards, so that the first name of a parameter is the one that stays.
+    # Backwards, so that the first name of a parameter wins
     for group, group_names in zip(reversed(groups), reversed(names)):
         keys.update(zip(map(id, reversed(group["params"])), reversed(group_names)))
     return keys
 
 
 def indices(groups: Iterable[Iterable[_Id]]) -> dict[_Id, int]:
-    """Number what is in param groups, as an optimizer without names does.
+    """Number parameters as an optimizer without names does.
 
     Args:
-        groups (iterable of iterables): what stands for the parameters of each
-            group.
+        groups (iterable of iterables): the ids of the parameters of each group.
 
     Returns:
-        dict: the index of each. One that is in several groups has its index in
-        the first of them; one that is twice in a group, the last there.
+        dict: the index of each id: in the first of several groups, and at the
+        last position in a group.
     """
     numbered: dict[_Id, int] = {}
     start = 0
@@ -79,8 +78,8 @@ def pack(
             keys.
 
     Returns:
-        (dict, list of dict): the state, in its order; new param groups, whose
-        ``params``, now the last entry, are keys. Other values are not copied.
+        (dict, list of dict): the state, in its order; new param groups with keys
+        as ``params``, which is the last entry. Other values are not copied.
 
     Raises:
         ValueError, TypeError: as :func:`param_keys` and :func:`pack_state`.

@@ -1,12 +1,12 @@
-"""What parts of PyTorch that build on optimizers need of parameter names.
+"""Parameter names for parts of PyTorch that build on optimizers.
 
 * :mod:`~torch.optim._param_names.consumers.flat`: LBFGS, whose state spans all
   parameters;
 * :mod:`~torch.optim._param_names.consumers.schedulers`: learning rate
-  schedulers, with lists that have an entry for each param group;
+  schedulers, which keep a list entry per param group;
 * :mod:`~torch.optim._param_names.consumers.rekeying`: distributed checkpoints,
-  FSDP and ``swap_in_optimizer_params_and_state``, which have other ids for
+  FSDP and ``swap_in_optimizer_params_and_state``, which have their own ids for
   parameters;
 * :mod:`~torch.optim._param_names.consumers.shards`: ``ZeroRedundancyOptimizer``,
-  with an optimizer for some of the parameters on each rank.
+  whose ranks each optimize some of the parameters.
 """

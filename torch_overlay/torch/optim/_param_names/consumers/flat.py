@@ -24,7 +24,7 @@ def align_flat_state(
     flat: Collection[str],
     owner: str,
 ) -> dict[Any, Any]:
-    """Permute flat vectors, and move them to the parameter that is first now.
+    """Permute flat vectors, and move them to the new first parameter.
 
     Args:
         state (Mapping): ``state`` of a state dict, not changed.
@@ -41,8 +41,8 @@ def align_flat_state(
 
     Raises:
         ValueError: if the two sides do not have the same parameters, each once;
-            if a vector does not have their length; or if there is a vector of
-            this length under an entry that is not one of ``flat``.
+            if a vector in ``flat`` does not have :math:`N` elements; or if
+            another one does.
     """
     saved_order = list(match.ids)
     saved_ids = {id(param): param_id for param_id, param in match.params.items()}

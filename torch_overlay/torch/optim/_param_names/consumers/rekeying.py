@@ -1,8 +1,8 @@
-"""Give a state dict other ids: indices, the names of an optimizer, or its own.
+"""Replace the ids in a state dict by indices or other names.
 
 For parts of PyTorch that match parameters by position, such as
-``swap_in_optimizer_params_and_state``, or that have names of their own for them,
-such as FSDP, which uses those that a model's parameters had before it was wrapped.
+``swap_in_optimizer_params_and_state``, or that use other names, such as FSDP,
+which has those from before a model was wrapped.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -28,18 +28,18 @@ __all__ = [
 
 
 def without_names(state_dict: dict[str, Any]) -> dict[str, Any]:
-    """Replace the ids in a state dict by indices, and leave out the names.
+    """Replace the ids in a state dict by indices, and drop the names.
 
-    For callers that have names of their own, such as distributed checkpoints,
-    and match parameters by their position in the optimizer.
+    For callers with their own names, such as distributed checkpoints, that match
+    parameters by position.
 
     Args:
         state_dict (dict): the state dict of an optimizer, whatever its ids, with
             the parameters in the optimizer's order. It is not changed.
 
     Returns:
-        dict: a new state dict, as an optimizer without names has it. Its values
-        are not copied. A dict without ``param_groups`` is returned as it is.
+        dict: a new state dict, as of an optimizer without names. Values are not
+        copied. A dict without ``param_groups`` is returned as it is.
     """
     if "param_groups" not in state_dict:
         return state_dict
@@ -81,8 +81,7 @@ def with_indices(state_dict: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         dict: a new state dict with the names as ``param_names`` only;
-        ``state_dict`` itself if its ids are no names, or if it has not the form
-        of a state dict.
+        ``state_dict`` itself if its ids are not names or it is malformed.
     """
     try:
         groups = state_dict["param_groups"]
@@ -107,8 +106,7 @@ def to_indices(
 ) -> dict[str, Any]:
     """Replace the names of an optimizer's parameters by their indices in it.
 
-    Unlike ``without_names`` this does not ask for the optimizer's order or its
-    groups.
+    Unlike for ``without_names``, order and groups may differ.
 
     Args:
         state_dict (dict): a state dict, perhaps without ``param_groups``. It is
@@ -117,12 +115,12 @@ def to_indices(
 
     Returns:
         dict: a new state dict, with ``param_names`` beside the indices;
-        ``state_dict`` itself if its names are not the optimizer's, or if one of
-        both has none.
+        ``state_dict`` itself if its names are not the optimizer's, or if either
+        side has none.
 
     Raises:
-        ValueError: if the state dict has ``param_names`` of which some are the
-            optimizer's and others are not; or as ``names_of`` does.
+        ValueError: if only some ``param_names`` of the state dict are the
+            optimizer's; or as ``names_of`` does.
         TypeError: as ``names_of`` does.
     """
     names = names_of(groups)
@@ -156,13 +154,12 @@ def to_indices(
 def align_names(
     groups: Sequence[dict[str, Any]], names: Mapping[Any, str] | None = None
 ) -> None:
-    """Set ``param_names`` anew in saved groups whose ids were replaced.
+    """Update ``param_names`` in saved groups whose ids were replaced.
 
     Args:
         groups (sequence of dict): saved param groups. They are changed if they
             have ``param_names``.
-        names (Mapping, optional): the name of each id. The ids themselves are
-            the names if it is not given.
+        names (Mapping, optional): the name of each id. (default: the id)
     """
     for group in groups:
         if "param_names" in group:
@@ -173,7 +170,7 @@ def align_names(
 def name_indices(
     saved_groups: Sequence[dict[str, Any]], groups: Sequence[dict[str, Any]]
 ) -> None:
-    """Set the names of a named optimizer's parameters beside their indices.
+    """Add a named optimizer's ``param_names`` to saved groups of indices.
 
     Args:
         saved_groups (sequence of dict): the groups of a state dict that have the
@@ -189,7 +186,7 @@ def name_indices(
 
 
 def state_keys(state_dict: dict[str, Any]) -> list[Any]:
-    """The keys of ``state``, or those that it would have.
+    """The keys of ``state``, or the expected ones if it is empty.
 
     Args:
         state_dict (dict): the state dict of an optimizer.
@@ -211,18 +208,18 @@ def to_own_names(
 ) -> dict[str, Any]:
     """Replace the names in a state dict by those of an optimizer.
 
-    Names of parameters that the optimizer does not have stay as they are, so
-    that loading can tell of them, or skip them.
+    Names that the optimizer does not have stay, so that the load can report or
+    skip them.
 
     Args:
         state_dict (dict): a state dict that is keyed by names, perhaps without
             ``param_groups``. It is not changed.
         names (Mapping): the optimizer's name for each of them, in the
-            optimizer's order. Several may be names of one parameter.
+            optimizer's order. A parameter may have several.
 
     Returns:
-        dict: a new state dict. Its values are not copied. Each group lists its
-        parameters in the optimizer's order, for callers that go by that.
+        dict: a new state dict. Values are not copied. Each group lists its
+        parameters in the optimizer's order.
 
     Raises:
         ValueError: if a name that stays is the optimizer's for a parameter.

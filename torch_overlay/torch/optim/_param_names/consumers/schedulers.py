@@ -1,25 +1,23 @@
-"""Say in a scheduler's state dict which param group is which, and load by that.
+"""Save which param group each entry of a scheduler's lists is for, and load by it.
 
 A learning rate scheduler has lists with an entry for each param group, such as
-``base_lrs``. Over a named optimizer, its state dict says whose they are::
+``base_lrs``. Over a named optimizer, its state dict identifies the groups::
 
     "_saved_groups": {
-        # The first parameter of each group; None for a group without any.
+        # The first parameter of each group; None for an empty group
         "param_names": ["encoder.weight", "head.weight"],
         # How many parameters each group has.
         "sizes": [12, 2],
-        # The lists that were in this order, by their names.
+        # The lists that have this order
         "lists": {"base_lrs": [0.1, 0.2]},
     }
 
-What goes in is a scheduler's state dict, and the param groups of its optimizer;
-what comes out is a state dict whose lists have the order of these groups. It has
-no ``_saved_groups``: a scheduler never gets it as an attribute.
+On a load, the lists are put in the order of the optimizer's groups, and
+``_saved_groups`` is removed, so that it never becomes an attribute.
 
-Releases that do not know it do, and write it again. What is left of it then
-describes their lists as long as nobody replaced them, since they load and save
-them as they are. That is what ``lists`` is for. It holds the same objects as the
-state dict, and takes next to nothing in a file.
+Releases that do not know it load it as an attribute and save it again. It still
+describes their lists unless these were replaced, which ``lists`` shows. ``lists``
+holds the same objects as the state dict, so it takes next to no space in a file.
 """
 
 import warnings
@@ -34,12 +32,12 @@ __all__ = ["in_live_order", "name_entries"]
 
 KEY = "_saved_groups"
 
-#: Steps change what is in these, in a release as well as here.
+#: Lists that change with each step.
 CHANGED_BY_STEPS = ("_last_lr", "lr_lambdas")
 
 
 def name_entries(scheduler: Any, state_dict: dict[str, Any]) -> dict[str, Any]:
-    """Say in a state dict which param group each entry of its lists belongs to.
+    """Add ``_saved_groups`` to a scheduler's state dict.
 
     Args:
         scheduler (LRScheduler): the scheduler.
@@ -66,23 +64,23 @@ def name_entries(scheduler: Any, state_dict: dict[str, Any]) -> dict[str, Any]:
 def in_live_order(scheduler: Any, state_dict: Mapping[str, Any]) -> dict[str, Any]:
     """Put the lists of a state dict in the order of the optimizer's param groups.
 
-    Those of schedulers inside the scheduler, too, so that an error comes before
-    anything is loaded. A group without an entry gets that of the live scheduler,
-    which for ``base_lrs`` is its ``initial_lr``.
+    This includes the lists of inner schedulers, so that errors come before
+    anything is loaded. A group without a saved entry keeps that of the live
+    scheduler, or its ``initial_lr`` in ``base_lrs``.
 
     Args:
         scheduler (LRScheduler): the scheduler that is going to load it.
         state_dict (Mapping): what was saved. It is not changed.
 
     Returns:
-        dict: a shallow copy to load by position, without names. Without names on
-        one of the sides, its lists are as they were saved.
+        dict: a shallow copy without ``_saved_groups``, to load by position. If
+        either side has no names, its lists are as saved.
 
     Raises:
-        ValueError: if it cannot be known which entry belongs to which group.
+        ValueError: if it is unknown which entry belongs to which group.
     """
     aligned, texts = _aligned(scheduler, state_dict)
-    # Schedulers inside the scheduler have the same groups.
+    # Inner schedulers have the same groups and would repeat the warnings.
     for text in dict.fromkeys(texts):
         warnings.warn(text, UserWarning, stacklevel=3)
     return aligned
@@ -103,7 +101,7 @@ def _named_groups(scheduler: Any) -> list[dict[str, Any]] | None:
 def _aligned(
     scheduler: Any, state_dict: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
-    """What :func:`in_live_order` returns, and the texts of warnings."""
+    """The result of :func:`in_live_order`, and the texts of warnings."""
     state_dict = dict(state_dict)
     saved = state_dict.pop(KEY, None)
     groups = _named_groups(scheduler)
@@ -142,9 +140,9 @@ def match_groups(
 ) -> tuple[list[int | None], list[str]]:
     """Find the saved entry of each param group.
 
-    It is that of the saved group whose first parameter the group holds. A group
-    that holds none of these, or several, or fewer parameters than the saved group
-    had, is another one: it was added, merged or split.
+    A group gets the entry of the saved group whose first parameter it holds. If it
+    holds none or several of these, or is smaller than the saved group, it was
+    added, merged or split, and gets no entry.
 
     Args:
         names (sequence of str or None): the first parameter of each saved group;
@@ -204,7 +202,7 @@ def _by_position(
 
 
 def _replaced(name: str, values: list[Any], groups: Sequence[dict[str, Any]]) -> str:
-    """What to warn of if a list is not in the order that was saved beside it."""
+    """The warning about a list that was replaced after its order was saved."""
     changed = (
         f"{name} in the state_dict of the scheduler was replaced after its entries "
         "were named, so that their order is not known"
@@ -225,15 +223,15 @@ def _own_entry(
     group: dict[str, Any],
 ) -> Any:
     """What the live scheduler has for a param group without a saved entry."""
-    # As when a scheduler is built: what has no initial_lr starts from its lr.
+    # As when a scheduler is built, a group without initial_lr starts from its lr.
     for key in (option, "lr") if option is not None else ():
         if key in group:
             value = group[key]
             return value.clone() if isinstance(value, Tensor) else value
     if number < len(own):
         return own[number]
-    # Groups that are newer than the scheduler: what was given as a single value
-    # is also theirs.
+    # The group is newer than the scheduler: a value that all groups share, such as
+    # one passed as a scalar, is also its own.
     if own and all(_equal(value, own[0]) for value in own):
         return own[0]
     raise ValueError(
@@ -247,5 +245,5 @@ def _equal(one: Any, other: Any) -> bool:
     try:
         return one is other or bool(one == other)
     except Exception:
-        # What cannot be compared has not been replaced by a list of numbers.
+        # A list of numbers could be compared, so this was not replaced by one.
         return True

@@ -1,7 +1,7 @@
-"""Give an optimizer that holds some of the parameters its share of the names.
+"""Split names and state between an optimizer and its shards.
 
-For an optimizer that exposes all parameters and has, on each rank, a local
-optimizer for some of them, such as
+For optimizers that expose all parameters and have a local optimizer for some of
+them on each rank, such as
 :class:`torch.distributed.optim.ZeroRedundancyOptimizer`.
 """
 
@@ -30,13 +30,13 @@ __all__ = [
 def name_shard(
     local_groups: Sequence[dict[str, Any]], groups: Sequence[dict[str, Any]]
 ) -> None:
-    """Give the param groups of a shard the names of their own parameters.
+    """Set the ``param_names`` of a shard's param groups.
 
     Args:
         local_groups (sequence of dict): param groups with some of the
-            parameters. Their ``param_names`` are set.
+            parameters. They are changed.
         groups (sequence of dict): the param groups with all parameters. If they
-            have no names, nothing is done.
+            have no names, nothing happens.
 
     Raises:
         ValueError, TypeError: if the names in ``groups`` cannot be used.
@@ -50,11 +50,10 @@ def name_shard(
 def in_order(
     state: Mapping[Any, Any], groups: Sequence[dict[str, Any]]
 ) -> dict[Any, Any]:
-    """Sort state that was joined from shards.
+    """Sort state collected from shards.
 
     Args:
-        state (Mapping): state by the key of each parameter, and entries of other
-            keys.
+        state (Mapping): the state by key, and other entries.
         groups (sequence of dict): the param groups with all parameters.
 
     Returns:
@@ -70,7 +69,7 @@ def local_state(
     state: Mapping[Any, Any],
     match: Match,
 ) -> list[tuple[Tensor, Any]]:
-    """Take the part of a saved state that belongs to a shard.
+    """The part of a saved state that belongs to a shard.
 
     Args:
         local_groups, state, match: as in :func:`local_state_dict`.
@@ -92,7 +91,7 @@ def local_state_dict(
     state: Mapping[Any, Any],
     match: Match,
 ) -> dict[str, Any]:
-    """Take the part of a saved state dict that belongs to a shard.
+    """The part of a saved state dict that belongs to a shard.
 
     Args:
         local_groups (sequence of dict): the shard's param groups, as many as
@@ -120,15 +119,7 @@ def local_state_dict(
 
 
 def other_state(state: Mapping[Any, Any], match: Match) -> dict[Any, Any]:
-    """Take the entries of a saved state that belong to no parameter.
-
-    Args:
-        state (Mapping): ``state`` of a state dict.
-        match (Match): which saved id stands for which parameter.
-
-    Returns:
-        dict: the entries, not copied.
-    """
+    """The entries of a saved state that belong to no parameter, not copied."""
     return {
         key: value
         for key, value in state.items()
@@ -145,29 +136,29 @@ def check_shards(
     spans_params: bool,
     owner: str,
 ) -> None:
-    """Check on every rank that all shards can take their saved state.
+    """Check on every rank that all shards can load their saved state.
 
-    A rank that loads while another one fails would wait for it in the next step.
+    If only one rank failed, the others would wait for it in the next step.
 
     Args:
         groups (sequence of dict): the param groups with all parameters.
         state (Mapping): ``state`` of the state dict.
         match (Match): which saved id stands for which parameter.
         shards (sequence of sequences of dict): the param groups of each rank.
-        spans_params (bool): whether the state of all parameters of a shard
-            stands under the first of them.
+        spans_params (bool): whether a shard keeps the state of all its parameters
+            under the first of them.
         owner (str): the name of the optimizer's class, for errors.
 
     Raises:
-        ValueError: if they cannot.
+        ValueError: if a shard cannot.
     """
     problems = misshapen_state(groups, match.params, state, match.entries)
     if not problems:
         saved = {param: state[i] for i, param in match.params.items() if i in state}
         problems = incomplete_state(match.groups, saved, match.entries)
     if spans_params:
-        # The partition follows from the order of the parameters and from the number
-        # of ranks, which is the number of parameters with state.
+        # The order of the parameters and the number of ranks determine the shards.
+        # There are as many parameters with state as ranks.
         all_params = list(chain.from_iterable(group["params"] for group in groups))
         in_shards = [
             [p for group in shard for p in group["params"]] for shard in shards
