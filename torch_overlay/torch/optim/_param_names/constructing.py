@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter, ParameterDict
 from torch.optim._param_names.messages import name_suffix, quote
-from torch.optim._param_names.names import check_names, check_unique, not_a_str
+from torch.optim._param_names.names import check_names, not_a_str, unique_names
 
 
 __all__ = [
@@ -154,7 +154,7 @@ class GroupChecker:
                 + (f": {quote(shared)}" if shared else "")
             )
         if names is not None:
-            check_unique([group], [names], self._names)
+            unique_names([group], [names], self._names)
 
     def name_empty_groups(self, added: dict[str, Any]) -> None:
         """Set ``param_names = []`` in empty groups if others have names.
@@ -208,7 +208,7 @@ def read_params(
                     "optimizer can only optimize Tensors, but one of the params is "
                     f"{torch.typename(param)}{name_suffix([group], [param])}"
                 )
-        check_unique([group], [names])
+        unique_names([group], [names])
     return group["params"], names
 
 

@@ -1,7 +1,7 @@
 """Which entries the state of a parameter has, and whether saved state fits."""
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,6 +62,12 @@ class StateEntries:
             if option is not None and is_on(group, option):
                 needed[key] = option
         return needed
+
+    def has_one(self, found: Collection[str]) -> bool:
+        """Whether there are all entries of one of the alternatives."""
+        return not self.one_of or any(
+            all(key in found for key in keys) for keys in self.one_of
+        )
 
     def describe(self, value: Any) -> bool:
         """Whether something looks like the state of a parameter."""
@@ -201,17 +207,19 @@ def incomplete_state(
     """
     if entries == StateEntries():
         return []
+    needed_in = [entries.needed(group) for group in groups]
+    # Many parameters have the same entries, and what any group needs
+    kinds = {tuple(s) if type(s) is dict else (None,) for s in state.values()} - {()}
+    needed_anywhere = set().union(*needed_in)
+    if all(needed_anywhere.issubset(k) and entries.has_one(k) for k in kinds):
+        return []
     problems: list[str] = []
-    for group in groups:
-        needed = entries.needed(group)
+    for group, needed in zip(groups, needed_in):
         for name, param in zip(group["param_names"], group["params"]):
             found = state.get(param)
             if not found:
                 continue
-            has_one = not entries.one_of or any(
-                found.keys() >= set(keys) for keys in entries.one_of
-            )
-            if has_one and found.keys() >= needed.keys():
+            if entries.has_one(found) and found.keys() >= needed.keys():
                 continue
             if len(problems) == MAX_DESCRIBED:
                 return [*problems, "And so on."]

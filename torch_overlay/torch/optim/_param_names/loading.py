@@ -17,7 +17,7 @@ from torch.optim._param_names.entries import (
 )
 from torch.optim._param_names.matching import Match
 from torch.optim._param_names.messages import load_error, state_error
-from torch.optim._param_names.names import is_named, names_of, params_by_name
+from torch.optim._param_names.names import names_of
 
 
 __all__ = [
@@ -63,14 +63,15 @@ def build_state(
         Exception: what ``cast`` raises, if the optimizer is not named.
     """
     state: defaultdict[Any, Any] = defaultdict(dict)
+    param_of, ignored = match.params.get, match.ignored
     skip_cast = skip_cast and not any(map(_may_cast_step, match.sources))
     param_shaped = frozenset(match.entries.param_shaped)
     group_of: dict[Any, dict[str, Any]] = {}
     with _no_collection():
         for key, value in saved_state.items():
-            param = match.params.get(key)
+            param = param_of(key)
             if param is None:
-                if key not in match.ignored:
+                if key not in ignored:
                     # A __setstate__ may change all dicts that it finds in state.
                     copied = match.named and type(value) is dict
                     state[key] = dict(value) if copied else value
@@ -205,20 +206,20 @@ def keep_names(
     Raises:
         ValueError: if a tensor would get the name of another one.
     """
-    if not is_named(groups):
-        return
     new_groups = list(new_groups)
     if len(groups) == len(new_groups) and all(
         new.get("params") is old["params"]
-        and new.get("param_names") is old["param_names"]
+        and new.get("param_names") is old.get("param_names")
         for old, new in zip(groups, new_groups)
     ):
         return
     try:
-        names = names_of(groups) or []
+        names = names_of(groups)
     except (TypeError, ValueError):
-        return  # edited by hand, so that there is nothing to keep
-    by_name = params_by_name(groups, names)
+        names = None  # edited by hand, so that there is nothing to keep
+    if names is None:
+        return
+    by_name = names.params
     own_name = {id(param): name for name, param in reversed(by_name.items())}
     for new in new_groups:
         for name, param in zip(new.get("param_names") or (), new.get("params", ())):

@@ -5,19 +5,20 @@ optimizer keeps its names; an unnamed one takes over valid ``param_names``. A st
 dict without ``param_groups``, *state alone*, is keyed by name.
 """
 
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from itertools import chain
-from typing import Any, NamedTuple
+from functools import cached_property
+from itertools import chain, repeat
+from typing import Any
 
 from torch import Tensor
 from torch.optim._param_names.entries import misshapen_state, StateEntries
 from torch.optim._param_names.messages import load_error, prefix_hint, quote
 from torch.optim._param_names.names import (
     check_other_keys,
-    check_unique,
+    unique_names,
+    Names,
     names_of,
-    params_by_name,
 )
 from torch.optim._param_names.options import (
     agreed_options,
@@ -28,11 +29,10 @@ from torch.optim._param_names.options import (
     pair_groups,
 )
 from torch.optim._param_names.saved import (
-    check_form,
-    missing_entry,
     param_names_of,
-    saved_names,
+    read_state_dict,
     SavedNames,
+    SavedState,
 )
 
 
@@ -104,37 +104,19 @@ def match_state_dict(
     names = names_of(groups)
     if names is None:
         return _match_unnamed(groups, state_dict, strict)
-    alone = "param_groups" not in state_dict
-    if "state" not in state_dict:
-        raise missing_entry(state_dict, "param_groups" if alone else "state")
-    state = state_dict["state"]
-    saved_groups = _as_one_group(state) if alone else state_dict["param_groups"]
-    check_form(saved_groups, state)
-    saved = saved_names(saved_groups)
+    saved = read_state_dict(state_dict)
     entries = StateEntries() if entries is None else entries
-    if alone or _can_match_by_name(names, saved, strict):
-        sides = _compare(groups, names, saved_groups, saved, state, entries)
-        match = _match_by_name(
-            groups,
-            saved_groups,
-            sides,
-            state,
-            own_state or {},
-            entries,
-            strict,
-            alone,
-            owner,
-        )
-        if not saved.named:
-            match.warnings = _order_warnings(sides)
+    if saved.alone or _can_match_by_name(names, saved.names, strict):
+        sides = _Sides(groups, names, saved, own_state or {}, entries)
+        match = _match_by_name(sides, strict, owner)
     else:
-        match = _match_by_position(groups, saved_groups, strict)
-        by_name = params_by_name(groups, names)
-        check_other_keys([k for k in state if k not in match.params], by_name)
-        if saved.problem is not None:
-            match.warnings = [f"{saved.problem} {_BY_POSITION}"]
-        elif saved.groups is not None:
-            match.warnings = [_nothing_in_common(by_name, saved.groups)]
+        match = _match_by_position(groups, saved.groups, strict)
+        others = [key for key in saved.state if key not in match.params]
+        check_other_keys(others, names.params)
+        if saved.names.problem is not None:
+            match.warnings = [f"{saved.names.problem} {_BY_POSITION}"]
+        elif saved.names.groups is not None:
+            match.warnings = [_nothing_in_common(names.params, saved.names.groups)]
     for new, group in zip(match.groups, groups):
         new["param_names"] = group["param_names"]
         new["params"] = group["params"]
@@ -142,75 +124,53 @@ def match_state_dict(
     return match
 
 
-def _match_by_name(
-    groups: Sequence[dict[str, Any]],
-    saved_groups: Sequence[dict[str, Any]],
-    sides: "_Sides",
-    state: Mapping[Any, Any],
-    own_state: Mapping[Any, Any],
-    entries: StateEntries,
-    strict: bool,
-    alone: bool,
-    owner: str,
-) -> Match:
-    """Match the two sides, or raise one error for all differences."""
+def _match_by_name(sides: "_Sides", strict: bool, owner: str) -> Match:
+    """Match two sides, or raise an error with all that prevents it."""
+    saved = sides.saved
+    partial = saved.alone or not strict
     problems = list(sides.problems)
     if strict:
-        problems += _name_problems(sides, alone)
+        problems += sides.name_problems()
     new_groups: list[dict[str, Any]] = []
-    if alone:
-        new_groups = [dict(group) for group in groups]
+    if saved.alone:
+        new_groups = [dict(group) for group in sides.groups]
     elif not strict:
-        new_groups = _partial_groups(groups, saved_groups, sides)
-        origins = _origins(groups, saved_groups, sides, state, own_state)
+        new_groups = sides.partial_groups()
         problems += mixed_options(
-            new_groups, sides.names, origins, entries.deciding_options
+            new_groups,
+            sides.names,
+            sides.origins(),
+            sides.entries.deciding_options,
         )
     elif not sides.problems:
-        order = pair_groups(sides.names, len(saved_groups), sides.saved_in)
+        order = pair_groups(sides.names, len(saved.groups), sides.saved_in)
         if order is None:
             problems.append(
-                groups_differ(sides.names, len(saved_groups), sides.saved_in)
+                groups_differ(sides.names, len(saved.groups), sides.saved_in)
             )
         else:
-            options = copy_options(saved_groups)
+            options = copy_options(saved.groups)
             new_groups = [options[index] for index in order]
     if problems:
-        problems += misshapen_state(groups, sides.ids_to_params, state, entries)
+        problems += misshapen_state(
+            sides.groups, sides.params_of_ids, saved.state, sides.entries
+        )
         raise ValueError(load_error(owner, problems))
-    partial = alone or not strict
     return Match(
-        list(chain.from_iterable(group["params"] for group in saved_groups)),
-        sides.ids_to_params,
+        sides.ids,
+        sides.params_of_ids,
         new_groups,
-        _with_saved_ids(new_groups, sides) if partial else saved_groups,
+        sides.with_saved_ids(new_groups) if partial else saved.groups,
         by_name=True,
         partial=partial,
         ignored=sides.ignored,
         missing=sides.missing,
         unexpected=sides.unexpected,
+        warnings=[] if saved.alone or saved.names.named else sides.order_warnings(),
     )
 
 
-def _as_one_group(state: Any) -> list[dict[str, Any]]:
-    """A single param group with all parameters of ``state``."""
-    if not isinstance(state, Mapping):
-        return []
-    for key, value in state.items():
-        if isinstance(value, Mapping) and not isinstance(key, str):
-            raise ValueError(
-                "a state_dict without 'param_groups' should have parameter names as the "
-                f"keys of its 'state', but one of them is {key!r}. Please load the whole "
-                "state_dict of the optimizer"
-            )
-    return [{"params": [k for k, v in state.items() if isinstance(v, Mapping)]}]
-
-
-def _can_match_by_name(
-    names: Sequence[Sequence[str]],
-    saved: SavedNames,
-    strict: bool,
-) -> bool:
+def _can_match_by_name(names: Names, saved: SavedNames, strict: bool) -> bool:
     if saved.groups is None:
         return False
     # Groups of equal sizes without a common name are probably the same parameters
@@ -219,8 +179,8 @@ def _can_match_by_name(
     return (
         saved.named
         or not strict
-        or not set().union(*names).isdisjoint(chain.from_iterable(saved.groups))
-        or list(map(len, names)) != list(map(len, saved.groups))
+        or not names.params.keys().isdisjoint(chain.from_iterable(saved.groups))
+        or list(map(len, names.groups)) != list(map(len, saved.groups))
     )
 
 
@@ -245,7 +205,7 @@ def _match_unnamed(
         saved = param_names_of(saved_groups)
         problem = saved.problem
         if saved.groups is not None:
-            check_unique(groups, saved.groups)
+            unique_names(groups, saved.groups)
             others = [key for key in state_dict["state"] if key not in match.params]
             check_other_keys(others, set(chain.from_iterable(saved.groups)))
     except Exception as error:
@@ -294,229 +254,220 @@ _NEEDS_NAMES = (
 )
 
 
-class _Sides(NamedTuple):
-    """The names on both sides, one for each parameter and each saved id."""
+class _Sides:
+    """A named optimizer, a state dict with names, and what they have in common.
 
-    #: The name of each of the optimizer's parameters, group by group.
-    names: list[list[str]]
-    #: The parameter of each of these names.
-    params: dict[str, Tensor]
-    #: The name for each saved id.
-    saved_names: dict[Hashable, str]
-    #: The index of the saved group of each saved name.
-    saved_in: dict[str, int]
-    #: Names that only the optimizer has.
-    missing: list[str]
-    #: Names that only the state dict has, and keys of state in none of its groups.
-    unexpected: list[Any]
-    #: The keys of their state.
-    ignored: set[Hashable]
-    #: Ambiguities that prevent a match, in full sentences.
-    problems: list[str]
+    Attributes:
+        names (list of lists of str): the names in each of the optimizer's groups,
+            one per parameter.
+        params (dict): the parameter of each of these names.
+        ids (list): the saved ids, in order.
+        name_of_id (dict): the name of each of them.
+        params_of_ids (Mapping): the parameter of each id that has one.
+        missing (list of str): names that only the optimizer has.
+        unexpected (list): names that only the state dict has, and keys of its
+            state that are in none of its groups.
+        ignored (set): the keys of the state of these.
+        problems (list of str): why state cannot be assigned, full sentences.
+    """
 
-    @property
-    def ids_to_params(self) -> dict[Hashable, Tensor]:
-        """The parameter of each saved id that stands for one."""
-        params = self.params
-        if not self.ignored:
-            return {i: params[name] for i, name in self.saved_names.items()}
-        return {i: params[n] for i, n in self.saved_names.items() if n in params}
-
-
-def _compare(
-    groups: Sequence[dict[str, Any]],
-    names: list[list[str]],
-    saved_groups: Sequence[dict[str, Any]],
-    saved: SavedNames,
-    state: Mapping[Any, Any],
-    entries: StateEntries,
-) -> _Sides:
-    """Compare the names on both sides."""
-    theirs = saved.groups or []
-    ids = list(chain.from_iterable(group["params"] for group in saved_groups))
-    saved_by_id = dict(zip(ids, chain.from_iterable(theirs)))
-    params = params_by_name(groups, names)
-    aliases: Collection[str] = params.keys()
-    problems: list[str] = []
-    num_params = sum(map(len, names))
-    if len(set(map(id, params.values()))) != num_params or len(saved_by_id) != len(ids):
-        params, names, saved_by_id, problems = _resolve_ties(
-            groups, names, saved_groups, theirs, state
+    def __init__(
+        self,
+        groups: Sequence[dict[str, Any]],
+        names: Names,
+        saved: SavedState,
+        own_state: Mapping[Any, Any],
+        entries: StateEntries,
+    ) -> None:
+        self.groups, self.saved = groups, saved
+        self.own_state, self.entries = own_state, entries
+        self.names, self.params = names.groups, names.params
+        self.ids = list(chain.from_iterable(group["params"] for group in saved.groups))
+        all_names = list(chain.from_iterable(saved.names.groups or []))
+        self.name_of_id: dict[Hashable, str] = dict(zip(self.ids, all_names))
+        self.problems: list[str] = []
+        num_params = sum(map(len, self.names))
+        tied = (
+            len(set(map(id, self.params.values()))) != num_params
+            or len(self.name_of_id) != len(self.ids)
+        )  # fmt: skip
+        if tied:
+            self._resolve_ties(all_names)
+        # Without ties, the ids of a named state dict are its names.
+        ids_are_names = saved.names.named and not tied
+        theirs: Set[Any] = (
+            self.name_of_id.keys() if ids_are_names else set(self.name_of_id.values())
         )
-        theirs = [[saved_by_id[i] for i in group["params"]] for group in saved_groups]
-    saved_in: dict[str, int] = {}
-    for index, group_names in enumerate(theirs):
-        saved_in.update(dict.fromkeys(group_names, index))
-    missing: list[str] = []
-    unexpected: list[Any] = []
-    if saved_in.keys() != params.keys():
-        missing = [name for name in params if name not in saved_in]
-        unexpected = [name for name in saved_in if name not in params]
-    ignored = (
-        {i for i, n in saved_by_id.items() if n not in params} if unexpected else set()
-    )
-    if not state.keys() <= saved_by_id.keys():
-        others = [key for key in state if key not in saved_by_id]
-        lost = [
-            key for key in others if key in aliases and entries.describe(state[key])
+        self.missing: list[str] = []
+        self.unexpected: list[Any] = []
+        self.ignored: set[Hashable] = set()
+        if theirs != self.params.keys():
+            self.missing = [name for name in self.params if name not in theirs]
+            unknown = {i: n for i, n in self.name_of_id.items() if n not in self.params}
+            self.unexpected = list(dict.fromkeys(unknown.values()))
+            self.ignored = set(unknown)
+        if not saved.state.keys() <= self.name_of_id.keys():
+            self._look_at_other_keys(names.params.keys())
+        self.params_of_ids: Mapping[Any, Tensor] = (
+            self.params
+            if ids_are_names
+            else {
+                param_id: self.params[name]
+                for param_id, name in self.name_of_id.items()
+                if name in self.params
+            }
+        )
+
+    def _resolve_ties(self, all_names: Sequence[str]) -> None:
+        """Choose one name for each tied parameter.
+
+        Any name of a tied parameter stands for it, as long as both sides agree on
+        which parameters are tied.
+        """
+        by_name, state = self.params, self.saved.state
+        first_name: dict[int, str] = {}
+        for name, param in by_name.items():
+            first_name.setdefault(id(param), name)
+        self.params = {first_name[id(param)]: param for param in by_name.values()}
+        self.names = [
+            [first_name[id(param)] for param in group["params"]]
+            for group in self.groups
         ]
+        self.name_of_id = {}
+        saved_in: dict[Hashable, int] = {}
+        with_state: dict[str, Hashable] = {}
+        in_several_groups: list[str] = []
+        tied_there: list[str] = []
+        tied_here: list[str] = []
+        unread = iter(all_names)
+        for index, group in enumerate(self.saved.groups):
+            for param_id, name in zip(group["params"], unread):
+                if saved_in.setdefault(param_id, index) != index:
+                    in_several_groups.append(name)
+                known = self.name_of_id.get(param_id)
+                if name not in by_name:
+                    self.name_of_id.setdefault(param_id, name)
+                    continue
+                first = first_name[id(by_name[name])]
+                if known is None or known not in self.params:
+                    self.name_of_id[param_id] = first
+                elif known != first:
+                    tied_there.append(name)
+                if (
+                    param_id in state
+                    and with_state.setdefault(first, param_id) != param_id
+                ):
+                    tied_here.append(name)
+        self.problems += [
+            f"{text}: {quote(found)}."
+            for text, found in (
+                ("In more than one param group of the state_dict", in_several_groups),
+                (
+                    "Saved as the same parameter as another one, but not the same as "
+                    "that in the optimizer",
+                    tied_there,
+                ),
+                (
+                    "Saved apart from another parameter, but the same as that in the "
+                    "optimizer",
+                    tied_here,
+                ),
+            )
+            if found
+        ]
+
+    def _look_at_other_keys(self, own_names: Collection[str]) -> None:
+        """Look at the keys of the saved state that are in none of the saved groups."""
+        state = self.saved.state
+        others = [key for key in state if key not in self.name_of_id]
+        like_state = [key for key in others if self.entries.describe(state[key])]
+        lost = [key for key in like_state if key in own_names]
         if lost:
-            problems.append(
+            self.problems.append(
                 "In no param group of the state_dict, though it has state: "
                 f"{quote(lost)}."
             )
         else:
-            check_other_keys(others, aliases)
-        strays = [k for k in others if k not in aliases and entries.describe(state[k])]
-        unexpected += strays
-        ignored.update(strays)
-    return _Sides(
-        names, params, saved_by_id, saved_in, missing, unexpected, ignored, problems
-    )
+            check_other_keys(others, own_names)
+        strays = [key for key in like_state if key not in own_names]
+        self.unexpected += strays
+        self.ignored.update(strays)
 
+    @cached_property
+    def saved_in(self) -> dict[str, int]:
+        """The index of the saved group of each saved name."""
+        saved_in: dict[str, int] = {}
+        for index, group in enumerate(self.saved.groups):
+            names = map(self.name_of_id.__getitem__, group["params"])
+            saved_in.update(zip(names, repeat(index)))
+        return saved_in
 
-def _resolve_ties(
-    groups: Sequence[dict[str, Any]],
-    names: Sequence[Sequence[str]],
-    saved_groups: Sequence[dict[str, Any]],
-    theirs: Sequence[Sequence[str]],
-    state: Mapping[Any, Any],
-) -> tuple[dict[str, Tensor], list[list[str]], dict[Hashable, str], list[str]]:
-    """Choose one name for each tied parameter.
-
-    Any name of a tied parameter stands for it, as long as both sides agree on
-    which parameters are tied.
-
-    Returns:
-        (dict, list, dict, list of str): the parameter of each name, the names of
-        the optimizer's groups, the name of each saved id, and full sentences about
-        what the sides do not agree on.
-    """
-    by_name = params_by_name(groups, names)
-    first_name: dict[int, str] = {}
-    for name, param in by_name.items():
-        first_name.setdefault(id(param), name)
-    params = {first_name[id(param)]: param for param in by_name.values()}
-    saved_by_id: dict[Hashable, str] = {}
-    saved_in: dict[Hashable, int] = {}
-    with_state: dict[str, Hashable] = {}
-    in_several_groups: list[str] = []
-    tied_there: list[str] = []
-    tied_here: list[str] = []
-    for index, (group, group_names) in enumerate(zip(saved_groups, theirs)):
-        for param_id, name in zip(group["params"], group_names):
-            if saved_in.setdefault(param_id, index) != index:
-                in_several_groups.append(name)
-            known = saved_by_id.get(param_id)
-            if name not in by_name:
-                saved_by_id.setdefault(param_id, name)
-                continue
-            first = first_name[id(by_name[name])]
-            if known is None or known not in params:
-                saved_by_id[param_id] = first
-            elif known != first:
-                tied_there.append(name)
-            if param_id in state and with_state.setdefault(first, param_id) != param_id:
-                tied_here.append(name)
-    problems = [
-        f"{text}: {quote(found)}."
-        for text, found in (
-            ("In more than one param group of the state_dict", in_several_groups),
-            (
-                "Saved as the same parameter as another one, but not the same as that "
-                "in the optimizer",
-                tied_there,
-            ),
-            (
-                "Saved apart from another parameter, but the same as that in the "
-                "optimizer",
-                tied_here,
-            ),
+    def name_problems(self) -> list[str]:
+        """Describe the names that only one side has."""
+        problems = []
+        if self.missing:
+            problems.append(f"Missing key(s) in state_dict: {quote(self.missing)}.")
+            if self.saved.alone:
+                problems.append(
+                    "Without 'param_groups', a parameter without saved state is missing."
+                )
+        if self.unexpected:
+            unexpected = quote(map(str, self.unexpected))
+            problems.append(f"Unexpected key(s) in state_dict: {unexpected}.")
+        hint = prefix_hint(
+            self.missing, [n for n in self.unexpected if isinstance(n, str)]
         )
-        if found
-    ]
-    own_names = [[first_name[id(p)] for p in group["params"]] for group in groups]
-    return params, own_names, saved_by_id, problems
+        if hint:
+            problems.append(hint)
+        return problems
 
+    def partial_groups(self) -> list[dict[str, Any]]:
+        """The optimizer's groups, with the saved options that they take."""
+        sources = [
+            dict.fromkeys(self.saved_in[n] for n in names if n in self.saved_in)
+            for names in self.names
+        ]
+        options = [
+            {k: v for k, v in group.items() if k not in ("params", "param_names")}
+            for group in self.saved.groups
+        ]
+        return agreed_options(self.groups, options, sources)
 
-def _name_problems(sides: _Sides, alone: bool) -> list[str]:
-    """Describe names that only one side has."""
-    problems = []
-    if sides.missing:
-        problems.append(f"Missing key(s) in state_dict: {quote(sides.missing)}.")
-        if alone:
-            problems.append(
-                "Without 'param_groups', a parameter without saved state is missing."
-            )
-    if sides.unexpected:
-        unexpected = quote(map(str, sides.unexpected))
-        problems.append(f"Unexpected key(s) in state_dict: {unexpected}.")
-    hint = prefix_hint(
-        sides.missing, [n for n in sides.unexpected if isinstance(n, str)]
-    )
-    if hint:
-        problems.append(hint)
-    return problems
+    def origins(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        """Where the state of each parameter comes from; see ``mixed_options()``."""
+        origins: dict[str, tuple[str, dict[str, Any]]] = {}
+        for group, names in zip(self.groups, self.names):
+            for name in names:
+                if self.own_state.get(self.params[name]):
+                    origins[name] = ("optimizer", group)
+        for param_id, name in self.name_of_id.items():
+            value = self.saved.state.get(param_id)
+            if name in self.params and isinstance(value, Mapping) and value:
+                origins[name] = ("state_dict", self.saved.groups[self.saved_in[name]])
+        return origins
 
+    def with_saved_ids(
+        self, new_groups: Sequence[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """The new param groups, with saved ids as their ``params``."""
+        ids: dict[str, list[Hashable]] = {}
+        for param_id, name in self.name_of_id.items():
+            ids.setdefault(name, []).append(param_id)
+        return [
+            {**new, "params": [i for name in names for i in ids.get(name, ())]}
+            for new, names in zip(new_groups, self.names)
+        ]
 
-def _partial_groups(
-    groups: Sequence[dict[str, Any]],
-    saved_groups: Sequence[dict[str, Any]],
-    sides: _Sides,
-) -> list[dict[str, Any]]:
-    sources = [
-        dict.fromkeys(sides.saved_in[n] for n in group_names if n in sides.saved_in)
-        for group_names in sides.names
-    ]
-    options = [
-        {k: v for k, v in group.items() if k not in ("params", "param_names")}
-        for group in saved_groups
-    ]
-    return agreed_options(groups, options, sources)
-
-
-def _origins(
-    groups: Sequence[dict[str, Any]],
-    saved_groups: Sequence[dict[str, Any]],
-    sides: _Sides,
-    state: Mapping[Any, Any],
-    own_state: Mapping[Any, Any],
-) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Where the state of each parameter comes from; see ``mixed_options()``."""
-    origins: dict[str, tuple[str, dict[str, Any]]] = {}
-    for group, group_names in zip(groups, sides.names):
-        for name in group_names:
-            if own_state.get(sides.params[name]):
-                origins[name] = ("optimizer", group)
-    for param_id, name in sides.saved_names.items():
-        value = state.get(param_id)
-        if name in sides.params and isinstance(value, Mapping) and value:
-            origins[name] = ("state_dict", saved_groups[sides.saved_in[name]])
-    return origins
-
-
-def _with_saved_ids(
-    new_groups: Sequence[dict[str, Any]], sides: _Sides
-) -> list[dict[str, Any]]:
-    """The new param groups, with saved ids as their ``params``."""
-    ids: dict[str, list[Hashable]] = {}
-    for param_id, name in sides.saved_names.items():
-        ids.setdefault(name, []).append(param_id)
-    return [
-        {**new, "params": [i for name in group_names for i in ids.get(name, ())]}
-        for new, group_names in zip(new_groups, sides.names)
-    ]
-
-
-def _order_warnings(sides: _Sides) -> list[str]:
-    """Warn of names that a release may have written in the wrong order."""
-    position = {name: index for index, name in enumerate(sides.params)}
-    saved = [position[n] for n in sides.saved_in if n in position]
-    if saved == sorted(saved):
-        return []
-    return [
-        "The param_names of the loaded state_dict are in another order than those of the "
-        "optimizer. Its state is loaded by name. Releases before this one write names by "
-        "position: if the run that saved it had itself loaded a state dict in another "
-        "order, its state may be under wrong names."
-    ]
+    def order_warnings(self) -> list[str]:
+        """Warn of names that a release may have written in the wrong order."""
+        position = {name: index for index, name in enumerate(self.params)}
+        names = dict.fromkeys(self.name_of_id.values())
+        saved = [position[name] for name in names if name in position]
+        if saved == sorted(saved):
+            return []
+        return [
+            "The param_names of the loaded state_dict are in another order than those of the "
+            "optimizer. Its state is loaded by name. Releases before this one write names by "
+            "position: if the run that saved it had itself loaded a state dict in another "
+            "order, its state may be under wrong names."
+        ]

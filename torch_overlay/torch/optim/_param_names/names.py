@@ -2,7 +2,7 @@
 
 import reprlib
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,14 +10,14 @@ from torch.optim._param_names.messages import quote
 
 
 __all__ = [
+    "Names",
     "check_names",
     "check_other_keys",
-    "check_unique",
     "is_named",
     "named_params",
     "names_of",
     "not_a_str",
-    "params_by_name",
+    "unique_names",
 ]
 
 
@@ -26,14 +26,23 @@ def is_named(groups: Sequence[dict[str, Any]]) -> bool:
     return bool(groups) and all("param_names" in group for group in groups)
 
 
-def names_of(groups: Sequence[dict[str, Any]]) -> list[list[str]] | None:
-    """The names of the parameters, group by group.
+class Names(NamedTuple):
+    """The names of the parameters in param groups."""
+
+    #: Those in each group, one per parameter.
+    groups: list[list[str]]
+    #: The parameter of each name.
+    params: dict[str, Tensor]
+
+
+def names_of(groups: Sequence[dict[str, Any]]) -> Names | None:
+    """The names of the parameters in an optimizer's param groups.
 
     Args:
         groups (sequence of dict): param groups, perhaps edited by hand.
 
     Returns:
-        list of lists of str, or None: the names; None if the groups are unnamed.
+        Names or None: the names; None if the groups are unnamed.
 
     Raises:
         ValueError: if a group does not have one name for each parameter, or if
@@ -48,8 +57,7 @@ def names_of(groups: Sequence[dict[str, Any]]) -> list[list[str]] | None:
             names.append(check_names(group["param_names"], len(group["params"])))
         except (TypeError, ValueError) as error:
             raise type(error)(f"in param group {index}: {error}") from None
-    check_unique(groups, names)
-    return names
+    return Names(names, unique_names(groups, names))
 
 
 def check_names(names: Any, num_params: int) -> list[str]:
@@ -93,12 +101,12 @@ def not_a_str(name: Any) -> TypeError:
     )
 
 
-def check_unique(
+def unique_names(
     groups: Sequence[dict[str, Any]],
     names: Sequence[Sequence[str]],
     taken: Collection[str] = (),
-) -> None:
-    """Check that no two parameters share a name.
+) -> dict[str, Tensor]:
+    """The parameter of each name.
 
     Args:
         groups (sequence of dict): param groups.
@@ -106,12 +114,13 @@ def check_unique(
         taken (collection of str): names of other parameters.
 
     Raises:
-        ValueError: naming those that are shared.
+        ValueError: naming those that more than one parameter has.
     """
-    unique = set().union(*names)
-    if len(unique) == sum(map(len, names)) and unique.isdisjoint(taken):
-        return
-    by_name = params_by_name(groups, names)
+    by_name: dict[str, Tensor] = {}
+    for group, group_names in zip(groups, names):
+        by_name.update(zip(group_names, group["params"]))
+    if len(by_name) == sum(map(len, names)) and by_name.keys().isdisjoint(taken):
+        return by_name
     shared = {
         name: None
         for group, group_names in zip(groups, names)
@@ -125,6 +134,7 @@ def check_unique(
             "example with a prefix for each model: "
             "[(f'model1.{name}', p) for name, p in model1.named_parameters()]"
         )
+    return by_name
 
 
 def check_other_keys(others: Iterable[Any], names: Collection[Any]) -> None:
@@ -140,16 +150,6 @@ def check_other_keys(others: Iterable[Any], names: Collection[Any]) -> None:
             "the name of a parameter, so that one would overwrite the other. Please "
             "rename the entry or the parameter"
         )
-
-
-def params_by_name(
-    groups: Sequence[dict[str, Any]], names: Sequence[Sequence[str]]
-) -> dict[str, Tensor]:
-    """The parameter of each name."""
-    by_name: dict[str, Tensor] = {}
-    for group, group_names in zip(groups, names):
-        by_name.update(zip(group_names, group["params"]))
-    return by_name
 
 
 def named_params(groups: Sequence[dict[str, Any]]) -> list[tuple[str, Tensor]]:
@@ -174,6 +174,6 @@ def named_params(groups: Sequence[dict[str, Any]]) -> list[tuple[str, Tensor]]:
         )
     return [
         pair
-        for group, group_names in zip(groups, names)
+        for group, group_names in zip(groups, names.groups)
         for pair in zip(group_names, group["params"])
     ]

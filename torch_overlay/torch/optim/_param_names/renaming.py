@@ -5,12 +5,7 @@ from typing import Any
 
 from torch.optim._param_names.messages import quote
 from torch.optim._param_names.names import check_other_keys
-from torch.optim._param_names.saved import (
-    check_form,
-    check_type,
-    missing_entry,
-    saved_names,
-)
+from torch.optim._param_names.saved import check_type, read_state_dict
 
 
 __all__ = ["rename_parameters", "with_ids"]
@@ -57,12 +52,7 @@ def rename_parameters(
         >>> optimizer.load_state_dict(saved)
     """
     check_type(state_dict)
-    for key in ("param_groups", "state"):
-        if key not in state_dict:
-            raise missing_entry(state_dict, key)
-    groups, state = state_dict["param_groups"], state_dict["state"]
-    check_form(groups, state)
-    saved = saved_names(groups)
+    groups, state, saved, _ = read_state_dict(state_dict, needs_groups=True)
     new_names: dict[Any, Any]
     if saved.groups is None:
         new_names = _names_for_ids(groups, rename, saved.problem)

@@ -19,10 +19,11 @@ from torch.optim._param_names.names import check_names
 
 __all__ = [
     "SavedNames",
+    "SavedState",
     "check_form",
     "check_type",
-    "missing_entry",
     "param_names_of",
+    "read_state_dict",
     "saved_names",
 ]
 
@@ -36,6 +37,42 @@ class SavedNames(NamedTuple):
     named: bool
     #: Why the names that are there cannot be used, as a full sentence.
     problem: str | None = None
+
+
+class SavedState(NamedTuple):
+    """A saved state dict whose form has been checked."""
+
+    groups: Sequence[dict[str, Any]]
+    state: Mapping[Any, Any]
+    names: SavedNames
+    #: Whether it has no ``param_groups``. Its state is keyed by name then, and
+    #: ``groups`` lists these names.
+    alone: bool
+
+
+def read_state_dict(
+    state_dict: Mapping[str, Any], *, needs_groups: bool = False
+) -> SavedState:
+    """Check the form of a state dict, and read its names.
+
+    Args:
+        state_dict (Mapping): the state dict of an optimizer.
+        needs_groups (bool): whether it must have ``param_groups``.
+
+    Raises:
+        TypeError, KeyError: as :func:`check_form`, or if an entry is missing.
+        ValueError: as :func:`saved_names`, or if the keys of state alone are not
+            names.
+    """
+    alone = "param_groups" not in state_dict
+    if alone and (needs_groups or "state" not in state_dict):
+        raise _missing_entry(state_dict, "param_groups")
+    if "state" not in state_dict:
+        raise _missing_entry(state_dict, "state")
+    state = state_dict["state"]
+    groups = _as_one_group(state) if alone else state_dict["param_groups"]
+    check_form(groups, state)
+    return SavedState(groups, state, saved_names(groups), alone)
 
 
 def saved_names(groups: Sequence[dict[str, Any]]) -> SavedNames:
@@ -52,7 +89,8 @@ def saved_names(groups: Sequence[dict[str, Any]]) -> SavedNames:
         ValueError: if only some of the ids are str.
     """
     ids = list(chain.from_iterable(group["params"] for group in groups))
-    num_str = sum(isinstance(param_id, str) for param_id in ids)
+    kinds = set(map(type, ids))
+    num_str = len(ids) if kinds == {str} else sum(isinstance(i, str) for i in ids)
     if 0 < num_str < len(ids):
         raise ValueError(
             "the param_groups of the state_dict mix parameter names with other ids in "
@@ -94,7 +132,7 @@ def check_type(state_dict: Any) -> None:
         )
 
 
-def missing_entry(state_dict: Mapping[Any, Any], entry: str) -> KeyError:
+def _missing_entry(state_dict: Mapping[Any, Any], entry: str) -> KeyError:
     """The error for a state dict that lacks one of its entries.
 
     Args:
@@ -151,6 +189,20 @@ def check_form(groups: Any, state: Any) -> None:
                     f"'params' of {where} should be a list of ids, but one of them is "
                     f"of type {kind.__name__}"
                 )
+
+
+def _as_one_group(state: Any) -> list[dict[str, Any]]:
+    """A single param group with all parameters of ``state``."""
+    if not isinstance(state, Mapping):
+        return []
+    for key, value in state.items():
+        if isinstance(value, Mapping) and not isinstance(key, str):
+            raise ValueError(
+                "a state_dict without 'param_groups' should have parameter names as the "
+                f"keys of its 'state', but one of them is {key!r}. Please load the whole "
+                "state_dict of the optimizer"
+            )
+    return [{"params": [k for k, v in state.items() if isinstance(v, Mapping)]}]
 
 
 def _unusable(reason: str) -> SavedNames:

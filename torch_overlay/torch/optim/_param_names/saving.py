@@ -5,7 +5,7 @@ from itertools import count
 from typing import Any, TypeVar
 
 from torch import Tensor
-from torch.optim._param_names.names import check_other_keys, names_of
+from torch.optim._param_names.names import check_other_keys, Names, names_of
 
 
 __all__ = ["indices", "pack", "pack_state", "param_keys"]
@@ -32,13 +32,13 @@ def param_keys(groups: Sequence[dict[str, Any]]) -> dict[int, str] | dict[int, i
 
 
 def _keys(
-    groups: Sequence[dict[str, Any]], names: list[list[str]] | None
+    groups: Sequence[dict[str, Any]], names: Names | None
 ) -> dict[int, str] | dict[int, int]:
     if names is None:
         return indices([map(id, group["params"]) for group in groups])
     keys: dict[int, str] = {}
     # Backwards, so that the first name of a parameter wins
-    for group, group_names in zip(reversed(groups), reversed(names)):
+    for group, group_names in zip(reversed(groups), reversed(names.groups)):
         keys.update(zip(map(id, reversed(group["params"])), reversed(group_names)))
     return keys
 
@@ -87,13 +87,13 @@ def pack(
     """
     names = names_of(groups)
     keys = _keys(groups, names)
-    one_name_each = names is not None and len(keys) == sum(map(len, names))
+    one_name_each = names is not None and len(keys) == sum(map(len, names.groups))
     packed_groups = []
     for index, group in enumerate(groups):
         packed = dict(group)
         del packed["params"]
         if one_name_each:
-            packed["params"] = names[index]  # type: ignore[index]
+            packed["params"] = names.groups[index]  # type: ignore[union-attr]
         else:
             packed["params"] = [keys[id(param)] for param in group["params"]]
         packed_groups.append(packed)

@@ -9,9 +9,9 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from torch.optim._param_names.messages import quote
-from torch.optim._param_names.names import names_of, params_by_name
+from torch.optim._param_names.names import names_of
 from torch.optim._param_names.renaming import with_ids
-from torch.optim._param_names.saved import check_form, saved_names
+from torch.optim._param_names.saved import read_state_dict, saved_names
 from torch.optim._param_names.saving import indices, param_keys
 
 
@@ -84,14 +84,13 @@ def with_indices(state_dict: dict[str, Any]) -> dict[str, Any]:
         ``state_dict`` itself if its ids are not names or it is malformed.
     """
     try:
-        groups = state_dict["param_groups"]
-        check_form(groups, state_dict["state"])
-        if not saved_names(groups).named:
-            return state_dict
+        saved = read_state_dict(state_dict, needs_groups=True)
     except (KeyError, TypeError, ValueError):
         return state_dict
+    if not saved.names.named:
+        return state_dict
     indexed = _by_index(state_dict)
-    for group, named in zip(indexed["param_groups"], groups):
+    for group, named in zip(indexed["param_groups"], saved.groups):
         group["param_names"] = list(named["params"])
     return indexed
 
@@ -126,9 +125,8 @@ def to_indices(
     names = names_of(groups)
     if names is None:
         return state_dict
-    by_name = params_by_name(groups, names)
     by_id = indices([map(id, group["params"]) for group in groups])
-    index: dict[Hashable, int] = {n: by_id[id(p)] for n, p in by_name.items()}
+    index: dict[Hashable, int] = {n: by_id[id(p)] for n, p in names.params.items()}
     if "param_groups" not in state_dict:
         return with_ids(state_dict, index)
     saved_groups = state_dict["param_groups"]
@@ -180,7 +178,7 @@ def name_indices(
     """
     names = names_of(groups)
     if names is not None:
-        flat = [name for own in names for name in own]
+        flat = [name for own in names.groups for name in own]
         for group in saved_groups:
             group["param_names"] = [flat[index] for index in group["params"]]
 

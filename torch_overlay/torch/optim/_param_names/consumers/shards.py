@@ -5,8 +5,7 @@ them on each rank, such as
 :class:`torch.distributed.optim.ZeroRedundancyOptimizer`.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from itertools import chain
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -80,9 +79,9 @@ def local_state(
     """
     own = {id(param) for group in local_groups for param in group["params"]}
     return [
-        (param, state[param_id])
-        for param_id, param in match.params.items()
-        if param_id in state and id(param) in own
+        (match.params[key], value)
+        for key, value in state.items()
+        if key in match.params and id(match.params[key]) in own
     ]
 
 
@@ -159,14 +158,16 @@ def check_shards(
     if spans_params:
         # The order of the parameters and the number of ranks determine the shards.
         # There are as many parameters with state as ranks.
-        all_params = list(chain.from_iterable(group["params"] for group in groups))
+        all_params = [p for group in groups for p in group["params"]]
+        saved_order = [i for i in dict.fromkeys(match.ids) if i in match.params]
         in_shards = [
             [p for group in shard for p in group["params"]] for shard in shards
         ]
         first = {id(params[0]) for params in in_shards if params}
-        found = {id(param) for i, param in match.params.items() if i in state}
+        found = {id(match.params[i]) for i in saved_order if i in state}
         if found and (
-            found != first or _ids(match.params.values()) != _ids(all_params)
+            found != first
+            or [id(match.params[i]) for i in saved_order] != [*map(id, all_params)]
         ):
             problems.append(
                 "The saved state spans the parameters of a rank, so that it can be "
@@ -175,7 +176,3 @@ def check_shards(
             )
     if problems:
         raise ValueError(load_error(owner, problems))
-
-
-def _ids(params: Collection[Tensor]) -> list[int]:
-    return list(map(id, params))
