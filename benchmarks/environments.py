@@ -1,35 +1,25 @@
 """The two torches that are compared: the release, and the release with the series.
 
-Both are views (see :mod:`tools.view`) over the installed torch in
-``build/bench``, so that all their files but the patched ones are the same files.
-The patched one is made from ``patches/`` and ``torch_overlay/`` as they are at the
-start; edits of ``build/tree`` during a run play no part.
+Both are views (see :mod:`tools.view`) over the installed torch in ``build/bench``, so
+that all their files but the patched ones are the same files. The patched one is made
+from ``patches/`` and ``torch_overlay/`` as they are at the start.
 """
 
 import os
-import sys
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
 
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from plan import Kind
 
 from tools import files, git, layout, series, tree, view
 
-
-Kind: TypeAlias = Literal["stock", "patched"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
 
 WORK = layout.BUILD / "bench"
 
 _NO_BYTECODE = ("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")
 
 
-def make(work: Path = WORK) -> dict[Kind, dict[str, str]]:
-    """Make both environments.
-
-    Args:
-        work (Path): the folder for them.
+def make() -> dict[Kind, dict[str, str]]:
+    """Make both.
 
     Returns:
         dict[str, dict[str, str]]: for ``"stock"`` and ``"patched"``, the
@@ -39,17 +29,15 @@ def make(work: Path = WORK) -> dict[Kind, dict[str, str]]:
         ToolError: if the installed torch is not the base release, with or
             without the series, or if a patch does not apply.
     """
-    stock = view.build("stock", work / "stock")
-    patches = series.patches()
+    stock = view.build("stock", WORK / "stock")
     sources = {
-        path: content
-        for path in series.touched_files(patches)
+        path: files.with_unix_lines(content)
+        for path in series.touched_files(series.patches())
         if (content := files.content(stock / path)) is not None
     }
     # The tree is this module's own: there is no work in it to lose.
-    unix = {path: files.with_unix_lines(content) for path, content in sources.items()}
-    tree.materialize(unix, work / "tree", force=True)
-    patched = view.build("patched", work / "patched", tree=work / "tree")
+    tree.materialize(sources, WORK / "tree", force=True)
+    patched = view.build("patched", WORK / "patched", tree=WORK / "tree")
     return {"stock": _alone(stock), "patched": _alone(patched)}
 
 
@@ -57,15 +45,13 @@ def series_id() -> str:
     """What says which series was measured.
 
     Returns:
-        str: the commit of this repository, with a ``+`` if the patches or the
-        overlay hold what is not in it.
+        str: the last commit that changed it, with a ``+`` if there are changes
+        that were not committed.
     """
-    root = layout.ROOT
-    commit = git.output(root, "rev-parse", "--short=12", "HEAD").strip()
-    changed = git.output(
-        root, "status", "--porcelain", "--", "patches", "torch_overlay"
-    )
-    return commit + ("+" if changed.strip() else "")
+    paths = ("--", "patches", "torch_overlay")
+    commit = git.output(layout.ROOT, "log", "-1", "--format=%h", *paths).strip()
+    changed = git.output(layout.ROOT, "status", "--porcelain", *paths).strip()
+    return commit + ("+" if changed else "")
 
 
 def _alone(folder: Path) -> dict[str, str]:
@@ -75,9 +61,6 @@ def _alone(folder: Path) -> dict[str, str]:
     return {
         **variables,
         "PYTHONPATH": str(folder),
-        # Some tools start "python" from there.
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-        "PYTHONHASHSEED": "0",
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
     }

@@ -1,195 +1,271 @@
-"""Which workloads are compared with which, and at which sizes."""
+"""What is compared with what, and what is promised about the ratio."""
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
-from environments import Kind
 
+Kind: TypeAlias = Literal["stock", "patched"]
+KINDS: tuple[Kind, ...] = ("stock", "patched")
 
-#: Numbers of parameters.
-SIZES = (10, 100, 1_000, 10_000, 100_000, 1_000_000)
+#: Up to this number of parameters, a round takes seconds at most.
+SHORT = 10_000
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One way to do what a contest is about."""
+class Call:
+    """A workload, in a process with one of the two torches, at one size."""
 
-    label: str
     kind: Kind
     workload: str
-    #: The label of the entry that it is compared with.
-    against: str | None = None
-    #: The largest size. Beyond it, a call takes many seconds.
-    largest: int = SIZES[-1]
+    #: The number of parameters.
+    size: int = 0
 
 
 @dataclass(frozen=True)
-class Contest:
-    """Entries that are measured in turns at each size."""
+class Row:
+    """One ratio, and its target."""
+
+    what: str
+    #: What is compared (``ours``), and with what.
+    base: Call
+    ours: Call
+    target: float
+    #: Whether the table in the project's README has it.
+    in_readme: bool = False
+
+    @property
+    def size(self) -> int:
+        """The larger number of parameters."""
+        return max(self.base.size, self.ours.size)
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rows that are measured in one way, and shown in one table."""
 
     key: str
     title: str
-    entries: tuple[Entry, ...]
-    sizes: tuple[int, ...] = SIZES
-    #: Whether to draw it.
-    plotted: bool = False
-    #: Whether the table has a row for each entry, not one for each size.
-    by_entry: bool = False
+    #: What the columns of ``base`` and ``ours`` show.
+    columns: tuple[str, str]
+    rows: tuple[Row, ...]
+    #: Whether the ratio is base / ours, and the target the least that it may be;
+    #: else it is ours / base, and the target the most.
+    faster: bool = False
+    #: Of the values: seconds, or else something that is counted.
+    unit: str = "s"
+    #: Whether values are divided by the number of parameters.
+    per_parameter: bool = False
+
+    @property
+    def exact(self) -> bool:
+        """Whether one round is enough, since the values are counts."""
+        return self.unit != "s"
+
+    def groups(self, largest: int) -> list[list[Row]]:
+        """The rows that are measured in the same rounds: not short with long ones.
+
+        Args:
+            largest (int): the number of parameters above which rows are left
+                out.
+        """
+        short: list[Row] = []
+        long: list[Row] = []
+        for row in self.rows:
+            if row.size <= largest:
+                (short if row.size <= SHORT else long).append(row)
+        return [rows for rows in (short, long) if rows]
 
 
-#: Optimizers whose loads are compared at one size, and what is not in their name.
-OPTIMIZERS = {
-    "Adadelta": "",
-    "Adafactor": "",
-    "Adagrad": "",
-    "Adam": "",
-    "AdamW": "amsgrad",
-    "Adamax": "",
-    "ASGD": "",
-    "LBFGS": "",
-    "Muon": "",
-    "NAdam": "",
-    "RAdam": "",
-    "RMSprop": "centered, momentum",
-    "Rprop": "",
-    "SGD": "momentum",
-    "SparseAdam": "",
-}
+STOCK_AND_OURS = ("stock", "with the series")
 
 
-def _by_optimizer() -> tuple[Entry, ...]:
-    """Loads of each optimizer, with and without names."""
-    entries = []
-    for kind, options in OPTIMIZERS.items():
-        for way in ("unnamed", "named"):
-            label = f"{kind} ({options}), {way}" if options else f"{kind}, {way}"
-            stock = f"stock {label}"
-            entries += [
-                Entry(stock, "stock", f"load {kind} {way}"),
-                Entry(label, "patched", f"load {kind} {way}", stock),
-            ]
-    return tuple(entries)
-
-
-def _with_names(doing: str, named: str) -> tuple[Entry, ...]:
-    """What people use for names today, and what the series has."""
-    return (
-        Entry("stock DCP", "stock", f"dcp {doing}"),
-        Entry("stock _NamedOptimizer", "stock", f"_NamedOptimizer {doing}"),
-        Entry("torchrec KeyedOptimizer", "stock", f"torchrec {doing}"),
-        Entry("DCP", "patched", f"dcp {doing}", "stock DCP"),
-        Entry("named", "patched", named, "stock DCP"),
+def _pair(
+    what: str,
+    workload: str,
+    size: int,
+    target: float,
+    *,
+    base: str | None = None,
+    in_readme: bool = False,
+) -> Row:
+    """A workload with the series against stock's, or against another one of stock."""
+    return Row(
+        f"{what}, {size:,} parameters",
+        Call("stock", base or workload, size),
+        Call("patched", workload, size),
+        target,
+        in_readme,
     )
 
 
-def _steps(kind: str) -> tuple[Entry, ...]:
-    return (
-        Entry("stock unnamed", "stock", f"{kind} step unnamed"),
-        Entry("stock named", "stock", f"{kind} step named"),
-        Entry("unnamed", "patched", f"{kind} step unnamed", "stock unnamed"),
-        Entry("named", "patched", f"{kind} step named", "stock named"),
-    )
+def _load(how: str, workload: str, size: int, target: float) -> Row:
+    what = f"load {how}"
+    shown = size >= 1_000
+    # Stock loads by index, whether there are names or not.
+    return _pair(what, workload, size, target, base="load index", in_readme=shown)
 
 
-CONTESTS = (
-    Contest(
-        "construct",
-        "Construct, one param group",
-        (
-            Entry("stock unnamed", "stock", "construct unnamed"),
-            Entry("stock named", "stock", "construct named"),
-            Entry("unnamed", "patched", "construct unnamed", "stock unnamed"),
-            Entry("named", "patched", "construct named", "stock named"),
-        ),
-    ),
-    Contest(
-        "construct_groups",
-        "Construct, one param group per parameter",
-        (
-            Entry("stock unnamed", "stock", "construct groups unnamed", largest=10_000),
-            Entry("stock named", "stock", "construct groups named", largest=10_000),
-            Entry("unnamed", "patched", "construct groups unnamed", "stock unnamed"),
-            Entry("named", "patched", "construct groups named", "stock named"),
-        ),
-        (10, 100, 1_000, 8_000, 100_000, 1_000_000),
-        plotted=True,
-    ),
-    Contest(
-        "add_groups",
-        "Call `add_param_group()` for each parameter",
-        (
-            Entry("stock unnamed", "stock", "add groups unnamed"),
-            Entry("stock named", "stock", "add groups named"),
-            Entry("unnamed", "patched", "add groups unnamed", "stock unnamed"),
-            Entry("named", "patched", "add groups named", "stock named"),
-        ),
-        (10, 100, 1_000, 8_000),
-    ),
-    Contest(
-        "state_dict",
-        "`state_dict()`",
-        (
-            Entry("stock unnamed", "stock", "state_dict unnamed"),
-            Entry("stock named", "stock", "state_dict named"),
-            Entry("unnamed", "patched", "state_dict unnamed", "stock unnamed"),
-            Entry("named", "patched", "state_dict named", "stock unnamed"),
-        ),
-        plotted=True,
-    ),
-    Contest(
+def _growth(what: str, workload: str, small: int, large: int) -> Row:
+    base, ours = (Call("patched", workload, size) for size in (small, large))
+    return Row(what, base, ours, target=1.5)
+
+
+SECTIONS = (
+    Section(
         "load",
         "`load_state_dict()`",
+        STOCK_AND_OURS,
         (
-            Entry("stock unnamed", "stock", "load unnamed", largest=30_000),
-            Entry("stock named", "stock", "load named", largest=30_000),
-            Entry("unnamed", "patched", "load unnamed", "stock unnamed"),
-            Entry("named", "patched", "load named", "stock named"),
-            Entry("named, shuffled", "patched", "load shuffled", "stock named"),
-            Entry("matching alone", "patched", "match"),
+            _load("by index", "load index", 100, 1),
+            _load("by name", "load name", 100, 1),
+            _load("by index", "load index", 1_000, 1),
+            _load("by name", "load name", 1_000, 1),
+            _load("by index", "load index", 30_000, 100),
+            _load("by name", "load name", 30_000, 100),
+            _load("by name, in another order", "load shuffled", 30_000, 100),
         ),
-        (10, 100, 1_000, 10_000, 30_000, 100_000, 1_000_000),
-        plotted=True,
+        faster=True,
     ),
-    Contest(
-        "load_optimizers",
-        "`load_state_dict()` of each optimizer",
-        _by_optimizer(),
-        (3_000,),
-        by_entry=True,
+    Section(
+        "load_growth",
+        "Time per parameter of `load_state_dict()`",
+        ("10,000 parameters", "1,000,000 parameters"),
+        (
+            _growth("by index", "load index", 10_000, 1_000_000),
+            _growth("by name", "load name", 10_000, 1_000_000),
+        ),
+        per_parameter=True,
     ),
-    Contest(
-        "get_by_name",
-        "A state dict with names",
-        _with_names("get", "state_dict named"),
-        (10, 100, 1_000, 8_000),
-        plotted=True,
+    Section(
+        "groups",
+        "Construction with one param group per parameter",
+        STOCK_AND_OURS,
+        (
+            _pair("one param group each, without names", "groups index", 8_000, 50),
+            _pair(
+                "one param group each, with names",
+                "groups name",
+                8_000,
+                50,
+                base="groups index",
+                in_readme=True,
+            ),
+        ),
+        faster=True,
     ),
-    Contest(
-        "set_by_name",
-        "Load it by name, into an optimizer with state",
-        _with_names("set", "load named"),
-        (10, 100, 1_000, 8_000),
+    Section(
+        "groups_growth",
+        "Time per parameter of construction with one param group per parameter",
+        ("10,000 parameters", "100,000 parameters"),
+        (
+            _growth("without names", "groups index", 10_000, 100_000),
+            _growth("with names", "groups name", 10_000, 100_000),
+        ),
+        per_parameter=True,
     ),
-    Contest(
-        "resume_by_name",
-        "Resume: construct an optimizer and load it by name",
-        _with_names("resume", "resume by name"),
-        (10, 100, 1_000, 8_000),
-        plotted=True,
+    Section(
+        "construct",
+        "Construction with names, in one param group",
+        STOCK_AND_OURS,
+        tuple(
+            _pair("construct", "construct name", size, 1.1, in_readme=size == 1_000)
+            for size in (100, 1_000, 10_000)
+        ),
     ),
-    Contest("sgd_step", "`SGD.step()` with momentum", _steps("sgd"), (10, 100, 1_000)),
-    Contest("adam_step", "`Adam.step()`", _steps("adam"), (10, 100, 1_000)),
-    Contest("adamw_step", "`AdamW.step()`", _steps("adamw"), (10, 100, 1_000)),
+    Section(
+        "state_dict",
+        "`state_dict()` with names, against stock's with indices",
+        STOCK_AND_OURS,
+        tuple(
+            _pair(
+                "`state_dict()`",
+                "state_dict name",
+                size,
+                1.1,
+                base="state_dict index",
+                in_readme=size == 1_000,
+            )
+            for size in (100, 1_000, 10_000)
+        ),
+    ),
+    Section(
+        "dcp",
+        "Distributed checkpoints of an optimizer with names",
+        STOCK_AND_OURS,
+        tuple(
+            _pair(
+                f"`{doing}_optimizer_state_dict()`",
+                f"dcp {doing}",
+                size,
+                1.1,
+                in_readme=size == 8_000,
+            )
+            for size in (1_000, 8_000)
+            for doing in ("get", "set")
+        ),
+    ),
+    Section(
+        "dcp_size",
+        "Size per parameter of a flattened distributed checkpoint, without tensors",
+        ("100 parameters", "1,000 parameters"),
+        (
+            Row(
+                "with names",
+                Call("patched", "flattened bytes", 100),
+                Call("patched", "flattened bytes", 1_000),
+                1.1,
+            ),
+        ),
+        unit="bytes",
+    ),
+    Section(
+        "guards",
+        "Guards of a compiled step",
+        ("without names", "with names"),
+        tuple(
+            Row(
+                f"`{kind}.step()`",
+                Call("patched", f"guards {kind} index", 10),
+                Call("patched", f"guards {kind} name", 10),
+                1,
+            )
+            for kind in ("SGD", "AdamW")
+        ),
+        unit="guards",
+    ),
+    Section(
+        "step",
+        "Instructions of a step",
+        STOCK_AND_OURS,
+        tuple(
+            Row(
+                f"`{kind}.step()`, {how} names",
+                Call("stock", f"{kind} {way}"),
+                Call("patched", f"{kind} {way}"),
+                1.005,
+            )
+            for kind in ("SGD", "Adam", "AdamW")
+            for way, how in (("index", "without"), ("name", "with"))
+        ),
+        unit="instructions",
+    ),
+    Section(
+        "wheel",
+        "Time to make a patched wheel from the official one",
+        ("the other way", "patched wheel"),
+        (
+            Row(
+                "against a plain copy of the file",
+                Call("stock", "copy"),
+                Call("patched", "build"),
+                5,
+            ),
+            Row(
+                "against unpacking and packing it",
+                Call("stock", "repack"),
+                Call("patched", "build"),
+                0.1,
+            ),
+        ),
+    ),
 )
-
-#: Loads whose memory is measured, and at which sizes.
-MEMORY: dict[Kind, tuple[tuple[str, int], ...]] = {
-    "stock": (("load unnamed", 1_000), ("load named", 1_000)),
-    "patched": tuple(
-        (workload, size)
-        for size in (1_000, 100_000, 1_000_000)
-        for workload in ("load unnamed", "load named", "load shuffled")
-    ),
-}
-
-#: Sizes at which files are measured.
-FILES = (1_000, 10_000)

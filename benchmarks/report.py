@@ -1,135 +1,199 @@
-"""The table that a run prints, in Markdown."""
+"""What a run found, in Markdown: all of it, and what the project's README has."""
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from plan import Contest
-from rounds import Figure
-from targets import Verdict
+from plan import SECTIONS, Section
+from rounds import TOO_LARGE, Measured
 
+from tools import layout
+from tools.errors import ToolError
+
+
+#: What is generated stands between these lines.
+BEGIN = "<!-- written by benchmarks/optim_state.py --refresh: begin -->"
+END = "<!-- end -->"
 
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 
-LEGEND = (
-    "Each cell: the median processor time of a call; ± half the interquartile range of "
-    "the rounds, in percent; and how many times faster than in the column named in "
-    "the header (the median of the rounds' ratios). A dash is a call that takes many "
-    "seconds, and is left out."
-)
 
-
-def duration(seconds: float) -> str:
-    """A time with three digits and a unit that suits it."""
-    scale, unit = next((u for u in _UNITS if seconds >= u[0]), _UNITS[-1])
-    return f"{seconds / scale:.3g} {unit}" if seconds < 1000 else f"{seconds:.0f} s"
-
-
-def contest_table(contest: Contest, figures: Iterable[Figure]) -> str:
-    """The figures of a contest.
+def measured(run: Mapping[str, Any]) -> list[Measured]:
+    """The rows of a run that were measured.
 
     Args:
-        contest (Contest): what was measured.
-        figures (iterable of Figure): among them, this contest's.
+        run (Mapping): what :mod:`optim_state` writes. Its ``"results"`` have
+            the values of each round, by the section's key and the row's text.
 
     Returns:
-        str: a heading and a table, with a row for each size, and a column for each
-        entry that was measured; or a row for each pair of entries.
+        list of Measured: in the order of the plan.
     """
-    found = {(f.size, f.label): f for f in figures if f.contest == contest.key}
-    sizes = sorted({size for size, _ in found})
-    if contest.by_entry:
-        return "\n\n".join(_pairs(contest, size, found) for size in sizes)
-    labels = {label for _, label in found}
-    entries = [e for e in contest.entries if e.label in labels]
-    headers = [f"{e.label} (/ {e.against})" if e.against else e.label for e in entries]
-    rows = [
-        [f"{size:,}", *(_cell(found.get((size, e.label))) for e in entries)]
-        for size in sizes
+    return [
+        Measured(section, row, **values[row.what])
+        for section in SECTIONS
+        if (values := run["results"].get(section.key))
+        for row in section.rows
+        if row.what in values
     ]
-    return f"### {contest.title}\n\n" + table(["parameters", *headers], rows)
 
 
-def _pairs(contest: Contest, size: int, found: Mapping[tuple[int, str], Figure]) -> str:
-    rows = [
+def tables(run: Mapping[str, Any]) -> str:
+    """The machine, and a table for each section that was measured.
+
+    Args:
+        run (Mapping): as for :func:`measured`.
+
+    Returns:
+        str: Markdown.
+    """
+    found = measured(run)
+    parts = [f"{_machine(run)} {_targets(found)}"]
+    for section in SECTIONS:
+        rows = [one for one in found if one.section == section]
+        missing = run["missing"].get(section.key)
+        if rows or missing:
+            parts.append(f"### {section.title}")
+        if rows:
+            parts += [_direction(section), _table_of(section, rows)]
+        if missing:
+            parts.append(f"Not measured: {missing}")
+    return "\n\n".join(parts)
+
+
+def _direction(section: Section) -> str:
+    if section.faster:
+        return "Times as fast as stock; more is better."
+    base, ours = section.columns
+    return f"Ratio of the column '{ours}' to '{base}'; less is better."
+
+
+def _table_of(section: Section, rows: Sequence[Measured]) -> str:
+    bound = "at least" if section.faster else "at most"
+    headers = ["", *section.columns, "ratio", "range", "rounds", "target", ""]
+    lines = [
         [
-            entry.label,
-            _cell(found.get((size, entry.against))),
-            _cell(found.get((size, entry.label))),
+            one.row.what,
+            *_values(one),
+            _ratio(one),
+            " to ".join(_number(end, one) for end in one.range),
+            str(len(one.base)),
+            f"{bound} {one.row.target:g}",
+            f"**{one.verdict}**" if one.verdict != "met" else "met",
         ]
-        for entry in contest.entries
-        if entry.against and (size, entry.label) in found
+        for one in rows
     ]
-    title = f"### {contest.title}, {size:,} parameters\n\n"
-    return title + table(["", "stock", "patched (/ stock)"], rows)
+    return _table(headers, lines)
 
 
-def _cell(figure: Figure | None) -> str:
-    if figure is None:
-        return "-"
-    text = f"{duration(figure.median)} ±{figure.spread * 50:.0f}%"
-    return text if figure.speedup is None else f"{text}, {figure.speedup:.3g}x"
+def summary(run: Mapping[str, Any]) -> str:
+    """What the project's README has of a run.
 
+    Args:
+        run (Mapping): as for :func:`measured`.
 
-def verdict_table(verdicts: Sequence[Verdict]) -> str:
-    """The targets, what was found, and whether it meets them."""
-    words = {True: "met", False: "**missed**", None: "-"}
-    rows = [[v.target, v.found, words[v.met]] for v in verdicts]
-    return "### Targets\n\n" + table(["target", "found", ""], rows)
-
-
-def memory_table(memory: Mapping[str, Mapping[str, Any]]) -> str:
-    """The memory of loads, in bytes per parameter."""
+    Returns:
+        str: Markdown, with the same ratios as :func:`tables`.
+    """
+    found = measured(run)
+    shown = [one for one in found if one.row.in_readme]
     rows = [
-        [kind, load, *(f"{values[key]:.0f}" for key in ("peak", "kept", "extra"))]
-        for kind, loads in memory.items()
-        for load, values in loads.items()
+        [one.row.what, *_values(one), f"{_ratio(one)} {_words(one)}"] for one in shown
     ]
-    headers = ["torch", "load", "at the peak", "kept: the new state", "beyond it"]
-    return (
-        "### Memory that Python allocates in a load, bytes per parameter\n\n"
-        + table(headers, rows)
+    sections = {one.section.key for one in shown}
+    others = []
+    for section in SECTIONS:
+        ours = [one for one in found if one.section == section]
+        if ours and section.key not in sections:
+            ratios = " and ".join(dict.fromkeys(map(_ratio, ours)))
+            others.append(f"* {section.title}: {ratios} times")
+    headers = ["", f"PyTorch {run['torch']}", "with the series", ""]
+    return "\n\n".join(
+        (
+            _table(headers, rows),
+            "\n".join(others),
+            f"{_machine(run)} {_targets(found)} All figures are in "
+            "[`benchmarks/`](benchmarks/README.md#results).",
+        )
     )
 
 
-def files_table(sizes: Mapping[str, Mapping[str, float]]) -> str:
-    """The sizes of files, in bytes per parameter."""
-    headers = [
-        "parameters",
-        "a name",
-        "indexed",
-        "with names, stock",
-        "with names, patched",
-        "names add, stock",
-        "names add, patched",
-    ]
-    rows = [
-        [f"{int(size):,}", *(f"{value:.1f}" for value in values.values())]
-        for size, values in sizes.items()
-    ]
-    return "### Files, bytes per parameter\n\n" + table(headers, rows)
+def _words(one: Measured) -> str:
+    return "times as fast" if one.section.faster else "times the time"
 
 
-def imports_text(imports: Mapping[str, Sequence[float]]) -> str:
-    """The time of ``import torch``."""
-    parts = [
-        f"{kind}: {duration(statistics.median(seconds))} "
-        f"({duration(min(seconds))} to {duration(max(seconds))})"
-        for kind, seconds in imports.items()
-    ]
-    number = len(next(iter(imports.values())))
-    return (
-        f"### `import torch`\n\n{', '.join(parts)}; processor time, the medians of "
-        f"{number} new processes each, in turns"
-    )
+def _machine(run: Mapping[str, Any]) -> str:
+    return f"Measured on {run['machine']}, series {run['series']}."
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _targets(found: Sequence[Measured]) -> str:
+    met = [one for one in found if one.verdict == "met"]
+    return f"{len(met)} of {len(found)} targets are met."
+
+
+def _values(one: Measured) -> tuple[str, str]:
+    base, ours = map(statistics.median, (one.base, one.ours))
+    if one.section.exact:
+        return f"{base:,.0f}", f"{ours:,.0f}"
+    return _duration(base), _duration(ours)
+
+
+def _duration(seconds: float) -> str:
+    """A time with three digits and a unit that suits it."""
+    scale, unit = next((u for u in _UNITS if seconds >= u[0]), _UNITS[-1])
+    return f"{seconds / scale:.3g} {unit}"
+
+
+def _ratio(one: Measured) -> str:
+    """The ratio, or what can be said instead: it is not claimed if it is unsure."""
+    if one.spread <= TOO_LARGE:
+        return _number(one.ratio, one)
+    low, high = one.range
+    return "unsure" if math.isinf(high) else f"unsure, {low:.2g} to {high:.2g}"
+
+
+def _number(value: float, one: Measured) -> str:
+    if one.section.exact:
+        return f"{value:.4f}"
+    return f"{value:.0f}" if value >= 10 else f"{value:.2f}"
+
+
+def _table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table whose columns line up, too."""
     lines = [list(headers), *map(list, rows)]
-    widths = [max(map(len, column)) for column in zip(*lines)]
+    widths = [max(3, *map(len, column)) for column in zip(*lines)]
     lines.insert(1, ["-" * width for width in widths])
     return "\n".join(
         "| " + " | ".join(c.ljust(w) for c, w in zip(line, widths)) + " |"
         for line in lines
     )
+
+
+def written(run: Mapping[str, Any]) -> dict[Path, bytes]:
+    """The two README files with what a run found.
+
+    Args:
+        run (Mapping): as for :func:`measured`.
+
+    Returns:
+        dict[Path, bytes]: their new content.
+
+    Raises:
+        ToolError: if one does not have the lines between which that stands.
+    """
+    return {
+        path: _between(path, text)
+        for path, text in (
+            (layout.ROOT / "README.md", summary(run)),
+            (layout.ROOT / "benchmarks" / "README.md", tables(run)),
+        )
+    }
+
+
+def _between(path: Path, text: str) -> bytes:
+    before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ToolError(f"{path} must have the lines '{BEGIN}' and '{END}'.")
+    return f"{before}{begin}\n\n{text}\n\n{end}{after}".encode()

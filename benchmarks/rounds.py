@@ -1,99 +1,164 @@
-"""Measure two torches in turns, and say how far the figures can be trusted."""
+"""Measure two torches in turns, and say how far a ratio can be trusted."""
 
 import contextlib
 import json
+import math
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from environments import KINDS, Kind
-from plan import Contest
+from plan import KINDS, SHORT, Call, Kind, Row, Section
 
 from tools.errors import ToolError
 
 
-#: Rounds that are made however long they take. The median of two is a mean, which one
-#: disturbance changes.
-LEAST = 3
+#: Rounds that are made however long they take: from fewer, no range follows.
+LEAST = 6
+
+#: Half the range of a ratio, as a share of it: rounds end below the first, and the
+#: ratio is not claimed above the second.
+SMALL, TOO_LARGE = 0.05, 0.1
+
+#: Measures a call.
+Ask: TypeAlias = Callable[[Call], float]
 
 WORKER = Path(__file__).resolve().parent / "worker.py"
 
-#: Does a request in the worker of a kind; see ``worker.py``.
-Ask: TypeAlias = Callable[..., dict[str, Any]]
-
 
 @dataclass(frozen=True)
-class Figure:
-    """One measured quantity, once a round."""
+class Measured:
+    """What the rounds found for a row.
 
-    #: A contest's key, an entry's label, and the number of parameters.
-    contest: str
-    label: str
-    size: int
-    #: One for each round, from the first on.
-    seconds: list[float]
-    #: How many times faster it was than what it is compared with, in the same
-    #: round; one for each round in which both were measured.
-    speedups: list[float]
+    Args:
+        section (Section): the row's section.
+        row (Row): what was compared.
+        base (list[float]): a value for each round.
+        ours (list[float]): those of the same rounds.
+    """
+
+    section: Section
+    row: Row
+    base: list[float]
+    ours: list[float]
 
     @property
-    def median(self) -> float:
-        """The median time, in seconds."""
-        return statistics.median(self.seconds)
+    def ratios(self) -> list[float]:
+        """The ratio within each round, in the direction of the target."""
+        if self.section.faster:
+            return [base / ours for base, ours in zip(self.base, self.ours)]
+        return [ours / base for base, ours in zip(self.base, self.ours)]
+
+    @property
+    def ratio(self) -> float:
+        """The median of the rounds' ratios."""
+        return statistics.median(self.ratios)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Where the true median is, with 95 % confidence.
+
+        These are the ratios of two rounds: of ``n`` independent rounds, ``k`` or
+        fewer lie on one side of the true median with the probability that ``n``
+        tosses of a coin show ``k`` or fewer heads. This assumes no distribution.
+        """
+        if self.section.exact:
+            return self.ratio, self.ratio
+        ordered, cut, chance = sorted(self.ratios), -1, 0.0
+        while True:
+            chance += math.comb(len(ordered), cut + 1) / 2 ** len(ordered)
+            if chance > 0.025:
+                break
+            cut += 1
+        return (0.0, math.inf) if cut < 0 else (ordered[cut], ordered[-1 - cut])
 
     @property
     def spread(self) -> float:
-        """The interquartile range as a share of the median."""
-        return interquartile_range(self.seconds) / self.median
+        """Half the range, as a share of the ratio."""
+        low, high = self.range
+        return (high - low) / 2 / self.ratio
 
     @property
-    def speedup(self) -> float | None:
-        """The median of the rounds' speedups."""
-        return statistics.median(self.speedups) if self.speedups else None
+    def verdict(self) -> str:
+        """``"met"`` or ``"missed"`` if all the range is, else ``"undecided"``."""
+        low, high = self.range
+        target = self.row.target
+        if self.section.faster:
+            met, missed = low >= target, high < target
+        else:
+            met, missed = high <= target, low > target
+        return "met" if met else "missed" if missed else "undecided"
 
-    def as_json(self) -> dict[str, Any]:
-        """What is written to a file of results."""
-        summary = {
-            "median": self.median,
-            "spread": self.spread,
-            "speedup": self.speedup,
-        }
-        return {**asdict(self), **summary}
+    @property
+    def settled(self) -> bool:
+        """Whether more rounds would say nothing new."""
+        return self.spread <= SMALL and self.verdict != "undecided"
 
 
-def interquartile_range(values: list[float]) -> float:
-    """The difference between the upper and the lower quartile.
+def measure(
+    section: Section,
+    rows: Sequence[Row],
+    asking: Callable[[], AbstractContextManager[Ask]],
+    *,
+    most: int,
+    until: float,
+) -> list[Measured]:
+    """Measure all calls of some rows once a round, until their ratios are settled.
+
+    Every other round goes backwards, so that no call always comes first. Where
+    rounds are short, each has new processes: where things lie in memory differs
+    between two processes with the same code, too, and some are always slower.
 
     Args:
-        values (list[float]): any number of them.
+        section (Section): says how.
+        rows (sequence of Row): what to compare.
+        asking (Callable): makes what measures a call; see :func:`workers`.
+        most (int): how many rounds, at most.
+        until (float): the :func:`time.monotonic` after which, from
+            :data:`LEAST` rounds on, no other one begins.
 
     Returns:
-        float: of the values' unit; 0 for a single value.
+        list of Measured: one for each row.
     """
-    if len(values) < 2:
-        return 0.0
-    lower, _, upper = statistics.quantiles(values, n=4, method="inclusive")
-    return upper - lower
+    calls = list(dict.fromkeys(call for row in rows for call in (row.base, row.ours)))
+    values: dict[Call, list[float]] = {call: [] for call in calls}
+    fresh = all(row.size <= SHORT for row in rows)
+    with contextlib.ExitStack() as stack:
+        for number in range(most):
+            if fresh or number == 0:
+                stack.close()
+                ask = stack.enter_context(asking())
+            for call in calls[:: -1 if number % 2 else 1]:
+                parameters = call.size if section.per_parameter else 1
+                values[call].append(ask(call) / parameters)
+            found = [
+                Measured(section, row, values[row.base], values[row.ours])
+                for row in rows
+            ]
+            late = time.monotonic() > until or all(one.settled for one in found)
+            if section.exact or (number + 1 >= LEAST and late):
+                break
+    return found
 
 
 @contextlib.contextmanager
 def workers(environments: Mapping[Kind, Mapping[str, str]]) -> Iterator[Ask]:
-    """Start a worker process for each environment, and stop them at the end.
+    """Start a worker process for each torch, and stop them at the end.
 
     Args:
         environments (Mapping): environment variables of each kind.
 
     Yields:
-        Callable: takes a kind and a request as keyword arguments, and returns
-        the worker's answer.
+        Callable: measures a call in the worker of its kind.
 
     Raises:
-        ToolError: if a worker ends early. What it printed says why.
+        ToolError: if a worker imports another torch, or ends early. What it
+            printed says why.
     """
     with contextlib.ExitStack() as stack:
         processes = {
@@ -109,121 +174,37 @@ def workers(environments: Mapping[Kind, Mapping[str, str]]) -> Iterator[Ask]:
             for kind in KINDS
         }
 
-        def ask(kind: Kind, **request: Any) -> dict[str, Any]:
-            process = processes[kind]
-            assert process.stdin is not None and process.stdout is not None
-            try:
-                process.stdin.write(json.dumps(request) + "\n")
-                process.stdin.flush()
-                answer = process.stdout.readline()
-            except BrokenPipeError:
-                answer = ""
-            if not answer:
+        def answer(kind: Kind, doing: str) -> str:
+            stream = processes[kind].stdout
+            assert stream is not None
+            line = stream.readline()
+            if not line:
                 raise ToolError(
-                    f"The worker with the {kind} torch ended while it did {request}. "
-                    "If it printed nothing, it may have had too little memory; "
-                    "--largest takes a smaller size."
+                    f"The worker with the {kind} torch ended, {doing}. If it printed "
+                    "nothing, it may have had too little memory; --largest takes a "
+                    "smaller size."
                 )
-            return json.loads(answer)  # type: ignore[no-any-return]
+            return line
+
+        def ask(call: Call) -> float:
+            stream = processes[call.kind].stdin
+            assert stream is not None
+            with contextlib.suppress(BrokenPipeError):
+                stream.write(json.dumps([call.workload, call.size]) + "\n")
+                stream.flush()
+            return float(answer(call.kind, f"at '{call.workload}', {call.size:,}"))
 
         try:
+            for kind in KINDS:
+                found, _ = json.loads(answer(kind, "importing it"))
+                if found != kind:
+                    raise ToolError(
+                        f"The {kind} worker imports a {found} torch. Remove build/bench "
+                        "and run this again."
+                    )
             yield ask
         except BaseException:
             # They may be in the middle of a long call.
             for process in processes.values():
                 process.kill()
             raise
-
-
-def run(
-    contest: Contest,
-    size: int,
-    ask: Ask,
-    *,
-    rounds: int,
-    patience: float,
-    min_run_time: float,
-) -> tuple[list[Figure], list[str]]:
-    """Measure the entries of a contest in turns at one size.
-
-    Every other round goes backwards, so that no entry always comes first.
-
-    Args:
-        contest (Contest): what to measure.
-        size (int): the number of parameters.
-        ask (Callable): from :func:`workers`.
-        rounds (int): how many rounds, at most.
-        patience (float): seconds after which an entry that has been measured
-            :data:`LEAST` times is done. The contest ends after four times as many.
-        min_run_time (float): seconds for each entry in each round.
-
-    Returns:
-        tuple[list[Figure], list[str]]: the figures, and what was left out, with
-        the reason.
-    """
-    entries = [entry for entry in contest.entries if size <= entry.largest]
-    left_out = [
-        f"{entry.label} at {size:,}: a call takes many seconds"
-        for entry in contest.entries
-        if entry not in entries
-    ]
-    seconds: dict[str, list[float]] = {}
-    spent: dict[str, float] = {}
-    for number in range(rounds):
-        if number >= LEAST and sum(spent.values()) > 4 * patience:
-            break
-        for entry in entries[:: -1 if number % 2 else 1]:
-            if number >= LEAST and spent[entry.label] > patience:
-                continue
-            start = time.monotonic()
-            answer = ask(
-                entry.kind,
-                do="time",
-                size=size,
-                workload=entry.workload,
-                min_run_time=min_run_time,
-            )
-            spent[entry.label] = spent.get(entry.label, 0) + time.monotonic() - start
-            if "unavailable" in answer:
-                left_out.append(f"{entry.label}: {answer['unavailable']}")
-            else:
-                seconds.setdefault(entry.label, []).append(answer["seconds"])
-    figures = []
-    for entry in entries:
-        own = seconds.get(entry.label, [])
-        others = seconds.get(entry.against or "", [])
-        if own:
-            speedups = [other / mine for other, mine in zip(others, own)]
-            figures.append(Figure(contest.key, entry.label, size, own, speedups))
-    return figures, list(dict.fromkeys(left_out))
-
-
-def import_times(
-    environments: Mapping[Kind, Mapping[str, str]], rounds: int
-) -> dict[Kind, list[float]]:
-    """Processor seconds of ``import torch``, each time in a new process.
-
-    Args:
-        environments (Mapping): environment variables of each kind.
-        rounds (int): how many times, alternating. One more is not counted.
-
-    Returns:
-        dict[str, list[float]]: the times of each kind.
-    """
-    code = (
-        "import time; start = time.process_time(); import torch; "
-        "print(time.process_time() - start)"
-    )
-    seconds: dict[Kind, list[float]] = {kind: [] for kind in KINDS}
-    for number in range(rounds + 1):
-        for kind in KINDS[:: -1 if number % 2 else 1]:
-            printed = subprocess.run(
-                [sys.executable, "-c", code],
-                env=dict(environments[kind]),
-                stdout=subprocess.PIPE,
-                encoding="utf-8",
-                check=True,
-            ).stdout
-            if number > 0:  # the first one may write bytecode
-                seconds[kind].append(float(printed))
-    return seconds
