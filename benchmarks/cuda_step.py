@@ -1,36 +1,21 @@
-"""The series on a machine with an NVIDIA GPU: the same steps, and how long they take.
+"""Steps with and without names on a GPU: the same bits, and how long they take.
 
-Run ``python benchmarks/cuda_step.py`` where a torch for CUDA is installed, of the base
-release or of one with a folder in ``patches/``. It lays the patches on ``torch.optim``
-over links to the installed torch in ``build/cuda``, changes nothing that is installed,
-and needs no network. Then, for each optimizer and implementation (foreach, fused,
-capturable, CUDA graphs), it compares an optimizer with names to one without, bit for
-bit: parameters and state after steps, and after loading what the other one saved. It
-prints the time of a step of both, and of the installed torch. ``--test`` runs
-``test/optim`` there, too, on CUDA and on the CPU.
+Run ``python benchmarks/cuda_step.py`` with a patched torch for CUDA, of any release.
+For each optimizer and implementation, an optimizer with names and one without take
+the same steps, load what they saved (the one with names in another order), and take
+another one. Parameters and state are to be equal, bit for bit.
 """
 
 import argparse
-import importlib.metadata
-import json
-import os
-import shutil
-import subprocess
+import statistics
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-import port_series
-
-from tools import layout, series, view
-from tools.errors import ToolError
-
-
-WORK = layout.BUILD / "cuda"
 
 #: The implementations, by the arguments that choose them.
 WAYS: dict[str, dict[str, Any]] = {
@@ -41,140 +26,28 @@ WAYS: dict[str, dict[str, Any]] = {
     "CUDA graph": {"foreach": True, "capturable": True},
 }
 
-#: The optimizers, their arguments, and the implementations that they have.
-OPTIMIZERS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
-    "SGD": ({"momentum": 0.9}, ("single", "foreach", "fused")),
-    "Adagrad": ({}, ("single", "foreach")),
-    "Adam": ({"amsgrad": True}, tuple(WAYS)),
-    "AdamW": ({}, tuple(WAYS)),
-    "Adamax": ({}, ("single", "foreach", "capturable", "CUDA graph")),
-    "NAdam": ({}, ("single", "foreach", "capturable", "CUDA graph")),
-    "RAdam": ({}, ("single", "foreach", "capturable", "CUDA graph")),
-    "RMSprop": ({}, ("single", "foreach", "capturable", "CUDA graph")),
-    "Rprop": ({}, ("single", "foreach", "capturable", "CUDA graph")),
-    "ASGD": ({}, ("single", "foreach", "capturable", "CUDA graph")),
-    "Adadelta": ({}, ("single", "foreach", "capturable", "CUDA graph")),
+#: The optimizers, their arguments, and the implementations that they do not have.
+OPTIMIZERS: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "SGD": ({"momentum": 0.9}, {"capturable", "CUDA graph"}),
+    "Adagrad": ({}, {"fused", "capturable", "CUDA graph"}),
+    "Adam": ({"amsgrad": True}, set()),
+    "AdamW": ({}, set()),
+    **{
+        kind: ({}, {"fused"})
+        for kind in ("Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "ASGD", "Adadelta")
+    },
 }
 
-PARAMETERS = 100
-STEPS = 4
+ROUNDS = 15
+
+SAME = "bit for bit"
 
 
-def lay(into: Path = WORK) -> tuple[str, list[str]]:
-    """Lay the series over links to the installed torch.
-
-    Args:
-        into (Path): the folder to be put on ``PYTHONPATH``. It is replaced.
-
-    Returns:
-        tuple[str, list[str]]: the release, and the patches that were left out.
-
-    Raises:
-        ToolError: if torch is not installed, or a patch does not apply to it.
-    """
-    try:
-        distribution = importlib.metadata.distribution("torch")
-    except importlib.metadata.PackageNotFoundError as error:
-        raise ToolError("torch is not installed for this Python.") from error
-    installed = Path(str(distribution.locate_file("torch"))).resolve()
-    release = distribution.version.partition("+")[0]
-    every = series.patches(release)
-    patches = [
-        patch
-        for patch in port_series.portable(every)
-        if all(
-            (installed.parent / path).is_file()
-            for path in series.touched_files([patch])
-        )
-    ]
-    shutil.rmtree(into, ignore_errors=True)
-    patched = into / "patched"
-    series.copy_files(installed.parent, patched, series.touched_files(patches))
-    series.apply(patches, patched, exact=False)
-    changes: view.Changes = {
-        path.relative_to(patched / "torch").as_posix(): path
-        for path in (patched / "torch").rglob("*.py")
-    }
-    for name, file in series.overlay_files().items():
-        changes[name.removeprefix("torch/")] = file
-    view._mirror(installed, into / "view" / "torch", changes)
-    return release, [patch.name for patch in every if patch not in patches]
-
-
-def child(device: str, patched: bool) -> Iterator[dict[str, Any]]:
-    """Compare optimizers with and without names, and time their steps.
-
-    Args:
-        device (str): ``"cuda"``, or ``"cpu"`` for those that it has.
-        patched (bool): whether names are loaded by.
-
-    Yields:
-        dict: what was found for an optimizer and an implementation.
-    """
-    import torch
-
-    torch.set_num_threads(1)
-    for kind, (arguments, ways) in OPTIMIZERS.items():
-        for way in ways:
-            if device == "cpu" and "capturable" in WAYS[way]:
-                continue
-            options = {**arguments, **WAYS[way]}
-            graph = way == "CUDA graph"
-            try:
-                ends, seconds = {}, {}
-                for named in (False, True):
-                    optimizer, params, step = _prepare(
-                        kind, options, device, named, graph
-                    )
-                    for _ in range(STEPS):
-                        step()
-                    if patched:
-                        optimizer = _reloaded(kind, options, optimizer, params, named)
-                        step = _stepper(optimizer, graph)
-                        step()
-                    ends[named] = _state(optimizer, params)
-                    seconds[named] = _time(step, device)
-                problem = _difference(ends[False], ends[True])
-            except Exception as error:
-                problem, seconds = f"{type(error).__name__}: {error}", {}
-            yield {
-                "optimizer": kind,
-                "way": way,
-                "problem": problem,
-                "unnamed": seconds.get(False),
-                "named": seconds.get(True),
-            }
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
-def _prepare(
-    kind: str, options: dict[str, Any], device: str, named: bool, graph: bool
-) -> tuple[Any, dict[str, Any], Callable[[], object]]:
-    import torch
-
-    generator = torch.Generator().manual_seed(0)
-
-    def tensor() -> Any:
-        return torch.randn(32, 8, generator=generator).to(device)
-
-    params = {
-        f"layers.{i}.weight": torch.nn.Parameter(tensor()) for i in range(PARAMETERS)
-    }
-    for param in params.values():
-        param.grad = tensor()
-    given = list(params.items() if named else params.values())
-    optimizer = getattr(torch.optim, kind)(given, lr=1e-2, **options)
-    return optimizer, params, _stepper(optimizer, graph)
-
-
-def _stepper(optimizer: Any, graph: bool) -> Callable[[], object]:
+def stepper(optimizer: torch.optim.Optimizer, graph: bool) -> Callable[[], object]:
     """A step, or the replay of one that was captured."""
-    import torch
-
     if not graph:
-        return optimizer.step  # type: ignore[no-any-return]
-    stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        return optimizer.step
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         optimizer.step()  # makes the state, outside the graph
@@ -185,129 +58,113 @@ def _stepper(optimizer: Any, graph: bool) -> Callable[[], object]:
     return captured.replay
 
 
-def _reloaded(
-    kind: str,
-    options: dict[str, Any],
-    optimizer: Any,
-    params: dict[str, Any],
+def life(
+    build: Callable[[list[Any]], torch.optim.Optimizer],
+    device: str,
     named: bool,
-) -> Any:
-    """A new optimizer for the same parameters, which has loaded what this one saves.
+    graph: bool,
+) -> tuple[dict[str, Any], Callable[[], object]]:
+    """Steps, a load and another step of one optimizer.
 
-    With names, its parameters come in the opposite order.
+    Args:
+        build (Callable): makes the optimizer for parameters or pairs.
+        device (str): where the parameters are.
+        named (bool): whether the optimizer has names.
+        graph (bool): whether steps are captured.
+
+    Returns:
+        tuple[dict, Callable]: parameters and state at the end, copied, and what
+        takes a step.
     """
-    import torch
+    generator = torch.Generator().manual_seed(0)
 
-    given = list(params.items())[::-1] if named else list(params.values())
-    other = getattr(torch.optim, kind)(given, lr=1e-2, **options)
-    other.load_state_dict(optimizer.state_dict())
-    return other
+    def tensor() -> torch.Tensor:
+        return torch.randn(32, 8, generator=generator).to(device)
 
-
-def _state(optimizer: Any, params: dict[str, Any]) -> dict[str, Any]:
-    found = {}
-    for name, param in params.items():
-        values = {"parameter": param.detach(), **optimizer.state[param]}
-        for key, value in values.items():
-            # Steps that are timed go on with the same tensors.
-            copied = value.clone() if hasattr(value, "clone") else value
-            found[f"{key} of {name}"] = copied
-    return found
-
-
-def _difference(before: dict[str, Any], after: dict[str, Any]) -> str:
-    import torch
-
-    if before.keys() != after.keys():
-        return "the state has other keys"
-    for key, value in before.items():
-        other = after[key]
-        if isinstance(value, torch.Tensor):
-            same = (
-                value.dtype == other.dtype
-                and value.device == other.device
-                and torch.equal(value, other)
-            )
-        else:
-            same = value == other
-        if not same:
-            return f"{key} differs"
-    return ""
+    params = {f"layers.{i}.weight": torch.nn.Parameter(tensor()) for i in range(100)}
+    for param in params.values():
+        param.grad = tensor()
+    given = list(params.items() if named else params.values())
+    optimizer = build(given)
+    step = stepper(optimizer, graph)
+    for _ in range(4):
+        step()
+    resumed = build(given[::-1] if named else given)
+    resumed.load_state_dict(optimizer.state_dict())
+    step = stepper(resumed, graph)
+    step()
+    end = {
+        f"{key} of {name}": torch.as_tensor(value).clone()
+        for name, param in params.items()
+        for key, value in {"value": param.detach(), **resumed.state[param]}.items()
+    }
+    return end, step
 
 
-def _time(step: Callable[[], object], device: str) -> float:
-    from torch.utils.benchmark import Timer
-
-    # It waits for the GPU before and after each block.
-    timer = Timer("step()", globals={"step": step})
-    return float(timer.blocked_autorange(min_run_time=0.1).median)
-
-
-def _run_child(environment: dict[str, str], *arguments: str) -> list[dict[str, Any]]:
-    done = subprocess.run(
-        [sys.executable, __file__, "--child", *arguments],
-        env=environment,
-        stdout=subprocess.PIPE,
-        encoding="utf-8",
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether values are equal, bit for bit."""
+    return one.keys() == other.keys() and all(
+        (value.dtype, value.device) == (other[key].dtype, other[key].device)
+        and torch.equal(value, other[key])
+        for key, value in one.items()
     )
-    if done.returncode != 0:
-        raise ToolError(f"The steps ended with exit status {done.returncode}.")
-    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def table(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> str:
-    """What was found, a line for each optimizer and implementation."""
-    stock = {(row["optimizer"], row["way"]): row for row in before}
-    lines = [
-        "| optimizer | implementation | named equals unnamed | stock, µs | unnamed | named |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in after:
-        times = (
-            stock[row["optimizer"], row["way"]]["unnamed"],
-            row["unnamed"],
-            row["named"],
+def seconds(step: Callable[[], object]) -> float:
+    """The time of a step, the mean of ten, until the GPU is done."""
+    synchronize = torch.cuda.synchronize if torch.cuda.is_available() else int
+    synchronize()
+    start = time.perf_counter()
+    for _ in range(10):
+        step()
+    synchronize()
+    return (time.perf_counter() - start) / 10
+
+
+def compare(kind: str, way: str, device: str) -> str:
+    """What is found for an optimizer and an implementation, in a line."""
+    options = {"lr": 1e-2, **OPTIMIZERS[kind][0], **WAYS[way]}
+    build = partial(getattr(torch.optim, kind), **options)
+    try:
+        unnamed, named = (
+            life(build, device, named, way == "CUDA graph") for named in (False, True)
         )
-        shown = " | ".join("-" if t is None else f"{t * 1e6:.1f}" for t in times)
-        verdict = row["problem"] or "bit for bit"
-        lines.append(f"| {row['optimizer']} | {row['way']} | {verdict} | {shown} |")
-    return "\n".join(lines)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    if not same(unnamed[0], named[0]):
+        return "parameters or state differ"
+    pairs = [(seconds(unnamed[1]), seconds(named[1])) for _ in range(ROUNDS)]
+    ratio = statistics.median(after / before for before, after in pairs)
+    times = [statistics.median(one) * 1e6 for one in zip(*pairs)]
+    return f"{SAME}; {times[0]:.1f} and {times[1]:.1f} µs, ratio {ratio:.2f}"
 
 
 def main() -> int:
-    """Lay the series over torch, compare, and print.
+    """Compare all, and print.
 
     Returns:
         int: the exit status: 1 if something differs.
     """
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--test", action="store_true", help="run test/optim, too")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write what is found")
-    parser.add_argument("--child", choices=("stock", "patched"), help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.child:
-        for row in child(options.device, options.child == "patched"):
-            print(json.dumps(row), flush=True)
-        return 0
-    variables = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    try:
-        release, left_out = lay()
-        patched = {**variables, "PYTHONPATH": str(WORK / "view")}
-        print(f"PyTorch {release}; without {', '.join(left_out) or 'nothing'}")
-        before = _run_child(variables, "stock", "--device", options.device)
-        after = _run_child(patched, "patched", "--device", options.device)
-    except ToolError as error:
-        print(f"error: {error}", file=sys.stderr)
+    device = parser.parse_args().device
+    if not hasattr(torch.optim, "rename_parameters"):
+        print(
+            f"error: the torch in {torch.__file__} does not have the series; see "
+            "benchmarks/README.md.",
+            file=sys.stderr,
+        )
         return 1
-    print(table(before, after))
-    if options.json:
-        found = {"release": release, "stock": before, "patched": after}
-        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    wrong = any(row["problem"] for row in after)
-    if options.test:
-        tests = [sys.executable, str(layout.ROOT / "test" / "test_optim.py")]
-        wrong |= subprocess.run(tests, env=patched).returncode != 0
+    torch.set_num_threads(1)
+    print(f"torch {torch.__version__}, {device}; a step without and with names:")
+    wrong = False
+    for kind, (_, lacks) in OPTIMIZERS.items():
+        for way in WAYS:
+            if way in lacks or (device == "cpu" and "capturable" in WAYS[way]):
+                continue
+            found = compare(kind, way, device)
+            wrong |= not found.startswith(SAME)
+            print(f"{kind:9} {way:11} {found}", flush=True)
     return 1 if wrong else 0
 
 

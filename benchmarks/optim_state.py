@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -38,15 +39,11 @@ UNFINISHED = environments.WORK / "unfinished.json"
 
 def machine() -> str:
     """What the figures depend on, in one line."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line for line in lines if line.startswith("model name")]
-    cpu = names[0].partition(":")[2].strip() if names else platform.processor()
+    cpuinfo = files.content(Path("/proc/cpuinfo")) or b""
+    found = re.search(r"^model name\s*: (.*)$", cpuinfo.decode(), re.MULTILINE)
     return (
-        f"{cpu}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}, "
-        f"Python {platform.python_version()}"
+        f"{found[1] if found else platform.processor()}, {os.cpu_count()} cores, "
+        f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
     )
 
 

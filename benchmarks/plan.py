@@ -51,15 +51,10 @@ class Section:
     #: Whether the ratio is base / ours, and the target the least that it may be;
     #: else it is ours / base, and the target the most.
     faster: bool = False
-    #: Of the values: seconds, or else something that is counted.
-    unit: str = "s"
+    #: Whether values are counts, so that one round is enough; else they are seconds.
+    exact: bool = False
     #: Whether values are divided by the number of parameters.
     per_parameter: bool = False
-
-    @property
-    def exact(self) -> bool:
-        """Whether one round is enough, since the values are counts."""
-        return self.unit != "s"
 
     def groups(self, largest: int) -> list[list[Row]]:
         """The rows that are measured in the same rounds: not short with long ones.
@@ -80,34 +75,45 @@ STOCK_AND_OURS = ("stock", "with the series")
 
 
 def _pair(
-    what: str,
-    workload: str,
-    size: int,
-    target: float,
-    *,
-    base: str | None = None,
-    in_readme: bool = False,
+    what: str, workload: str, size: int, target: float, base: str = "", shown: int = 0
 ) -> Row:
-    """A workload with the series against stock's, or against another one of stock."""
+    """A workload with the series against one of stock.
+
+    Args:
+        what (str): what it does.
+        workload (str): the workload.
+        size (int): the number of parameters.
+        target (float): the target.
+        base (str): stock's workload, if it is another one.
+        shown (int): the size that the project's README has.
+    """
     return Row(
         f"{what}, {size:,} parameters",
         Call("stock", base or workload, size),
         Call("patched", workload, size),
         target,
-        in_readme,
+        in_readme=size == shown,
     )
-
-
-def _load(how: str, workload: str, size: int, target: float) -> Row:
-    what = f"load {how}"
-    shown = size >= 1_000
-    # Stock loads by index, whether there are names or not.
-    return _pair(what, workload, size, target, base="load index", in_readme=shown)
 
 
 def _growth(what: str, workload: str, small: int, large: int) -> Row:
     base, ours = (Call("patched", workload, size) for size in (small, large))
     return Row(what, base, ours, target=1.5)
+
+
+def _load(how: str, workload: str, *sizes: int) -> list[Row]:
+    # Stock loads by index, whether there are names or not.
+    return [
+        _pair(
+            f"load {how}",
+            workload,
+            size,
+            target=100 if size == 30_000 else 1,
+            base="load index",
+            shown=max(size, 1_000),
+        )
+        for size in sizes
+    ]
 
 
 SECTIONS = (
@@ -116,13 +122,9 @@ SECTIONS = (
         "`load_state_dict()`",
         STOCK_AND_OURS,
         (
-            _load("by index", "load index", 100, 1),
-            _load("by name", "load name", 100, 1),
-            _load("by index", "load index", 1_000, 1),
-            _load("by name", "load name", 1_000, 1),
-            _load("by index", "load index", 30_000, 100),
-            _load("by name", "load name", 30_000, 100),
-            _load("by name, in another order", "load shuffled", 30_000, 100),
+            *_load("by index", "load index", 100, 1_000, 30_000),
+            *_load("by name", "load name", 100, 1_000, 30_000),
+            *_load("by name, in another order", "load shuffled", 30_000),
         ),
         faster=True,
     ),
@@ -140,16 +142,16 @@ SECTIONS = (
         "groups",
         "Construction with one param group per parameter",
         STOCK_AND_OURS,
-        (
-            _pair("one param group each, without names", "groups index", 8_000, 50),
+        tuple(
             _pair(
-                "one param group each, with names",
-                "groups name",
+                f"one param group each, {how} names",
+                f"groups {way}",
                 8_000,
                 50,
                 base="groups index",
-                in_readme=True,
-            ),
+                shown=8_000 if way == "name" else 0,
+            )
+            for way, how in (("index", "without"), ("name", "with"))
         ),
         faster=True,
     ),
@@ -168,7 +170,7 @@ SECTIONS = (
         "Construction with names, in one param group",
         STOCK_AND_OURS,
         tuple(
-            _pair("construct", "construct name", size, 1.1, in_readme=size == 1_000)
+            _pair("construct with names", "construct name", size, 1.1, shown=1_000)
             for size in (100, 1_000, 10_000)
         ),
     ),
@@ -183,7 +185,7 @@ SECTIONS = (
                 size,
                 1.1,
                 base="state_dict index",
-                in_readme=size == 1_000,
+                shown=1_000,
             )
             for size in (100, 1_000, 10_000)
         ),
@@ -198,7 +200,7 @@ SECTIONS = (
                 f"dcp {doing}",
                 size,
                 1.1,
-                in_readme=size == 8_000,
+                shown=8_000,
             )
             for size in (1_000, 8_000)
             for doing in ("get", "set")
@@ -206,7 +208,7 @@ SECTIONS = (
     ),
     Section(
         "dcp_size",
-        "Size per parameter of a flattened distributed checkpoint, without tensors",
+        "Bytes per parameter of a flattened distributed checkpoint, beside tensors",
         ("100 parameters", "1,000 parameters"),
         (
             Row(
@@ -216,7 +218,7 @@ SECTIONS = (
                 1.1,
             ),
         ),
-        unit="bytes",
+        exact=True,
     ),
     Section(
         "guards",
@@ -231,7 +233,7 @@ SECTIONS = (
             )
             for kind in ("SGD", "AdamW")
         ),
-        unit="guards",
+        exact=True,
     ),
     Section(
         "step",
@@ -247,25 +249,18 @@ SECTIONS = (
             for kind in ("SGD", "Adam", "AdamW")
             for way, how in (("index", "without"), ("name", "with"))
         ),
-        unit="instructions",
+        exact=True,
     ),
     Section(
         "wheel",
         "Time to make a patched wheel from the official one",
         ("the other way", "patched wheel"),
-        (
-            Row(
-                "against a plain copy of the file",
-                Call("stock", "copy"),
-                Call("patched", "build"),
-                5,
-            ),
-            Row(
-                "against unpacking and packing it",
-                Call("stock", "repack"),
-                Call("patched", "build"),
-                0.1,
-            ),
+        tuple(
+            Row(what, Call("stock", way), Call("patched", "build"), target)
+            for what, way, target in (
+                ("against a plain copy of the file", "copy", 5),
+                ("against unpacking and packing it", "repack", 0.1),
+            )
         ),
     ),
 )

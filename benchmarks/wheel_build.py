@@ -22,11 +22,16 @@ def build(official: Path, folder: Path) -> None:
 
 
 def repack(official: Path, folder: Path) -> None:
-    """What ``wheel unpack`` and ``wheel pack`` do, without computing hashes."""
+    """What ``wheel unpack`` and ``wheel pack`` do; without hashes, and packed less.
+
+    They take longer: so many times faster a patched wheel is at least.
+    """
     with zipfile.ZipFile(official) as archive:
         archive.extractall(folder / "tree")
         names = archive.namelist()
-    with zipfile.ZipFile(folder / official.name, "w", zipfile.ZIP_DEFLATED) as archive:
+    packed = folder / official.name
+    deflated = zipfile.ZIP_DEFLATED
+    with zipfile.ZipFile(packed, "w", deflated, compresslevel=1) as archive:
         for name in names:
             archive.write(folder / "tree" / name, name)
 

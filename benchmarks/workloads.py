@@ -106,25 +106,10 @@ def _load(subject: Subject, *, named: bool, shuffled: bool = False) -> Call:
 
 
 def _as_from_file(saved: dict[str, Any]) -> dict[str, Any]:
-    """The state dict with keys of its own, as a file has them."""
-    anew: dict[Any, Any] = {
-        key: key.encode().decode() if isinstance(key, str) else key
-        for group in saved["param_groups"]
-        for key in (*group["params"], *group.get("param_names", ()))
-    }
-    groups = [
-        {
-            **group,
-            **{
-                option: [anew[key] for key in group[option]]
-                for option in ("params", "param_names")
-                if option in group
-            },
-        }
-        for group in saved["param_groups"]
-    ]
-    state = {anew[key]: entries for key, entries in saved["state"].items()}
-    return {"state": state, "param_groups": groups}
+    """The state dict with names of its own, as a file has them."""
+    content = pickle.dumps((saved["param_groups"], list(saved["state"])))
+    groups, keys = pickle.loads(content)
+    return {"state": dict(zip(keys, saved["state"].values())), "param_groups": groups}
 
 
 def _dcp_get(subject: Subject) -> Call:
@@ -149,7 +134,7 @@ def _flattened_bytes(subject: Subject) -> float:
 
 
 def _guards(subject: Subject, *, kind: Callable[..., Optimizer], named: bool) -> float:
-    """The number of guards of a compiled step, the first two of which make state."""
+    """The number of guards of all that is compiled for three steps."""
     found: list[int] = []
 
     def count(entries: list[Any]) -> list[bool]:
