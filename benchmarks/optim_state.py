@@ -6,6 +6,7 @@ one, measures them in turns, and prints each ratio and whether its target is met
 """
 
 import argparse
+import importlib.metadata
 import json
 import os
 import platform
@@ -27,7 +28,6 @@ import wheel_build
 from plan import SECTIONS, Kind, Row, Section
 
 from tools import files
-from tools.base import BASE_RELEASE
 from tools.errors import ToolError
 
 
@@ -51,7 +51,7 @@ def new_run() -> dict[str, Any]:
     """A run that has measured nothing yet."""
     return {
         "machine": machine(),
-        "torch": BASE_RELEASE,
+        "torch": importlib.metadata.version("torch").partition("+")[0],
         "series": environments.series_id(),
         "results": {},
         "missing": {},

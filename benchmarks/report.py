@@ -77,7 +77,7 @@ def _table_of(section: Section, rows: Sequence[Measured]) -> str:
             one.row.what,
             *_values(one),
             _ratio(one),
-            " to ".join(_number(end, one) for end in one.range),
+            _range(one),
             str(len(one.base)),
             f"{bound} {one.row.target:g}",
             f"**{one.verdict}**" if one.verdict != "met" else "met",
@@ -109,14 +109,11 @@ def summary(run: Mapping[str, Any]) -> str:
             ratios = " and ".join(dict.fromkeys(map(_ratio, ours)))
             others.append(f"* {section.title}: {ratios} times")
     headers = ["", f"PyTorch {run['torch']}", "with the series", ""]
-    return "\n\n".join(
-        (
-            _table(headers, rows),
-            "\n".join(others),
-            f"{_machine(run)} {_targets(found)} All figures are in "
-            "[`benchmarks/`](benchmarks/README.md#results).",
-        )
+    last = (
+        f"{_machine(run)} {_targets(found)} All figures are in "
+        "[`benchmarks/`](benchmarks/README.md#results)."
     )
+    return "\n\n".join((_table(headers, rows), "\n".join(others), last))
 
 
 def _words(one: Measured) -> str:
@@ -149,8 +146,14 @@ def _ratio(one: Measured) -> str:
     """The ratio, or what can be said instead: it is not claimed if it is unsure."""
     if one.spread <= TOO_LARGE:
         return _number(one.ratio, one)
+    return f"unsure, {_range(one)}"
+
+
+def _range(one: Measured) -> str:
     low, high = one.range
-    return "unsure" if math.isinf(high) else f"unsure, {low:.2g} to {high:.2g}"
+    if math.isinf(high):
+        return "too few rounds"
+    return f"{_number(low, one)} to {_number(high, one)}"
 
 
 def _number(value: float, one: Measured) -> str:

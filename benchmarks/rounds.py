@@ -196,7 +196,7 @@ def workers(environments: Mapping[Kind, Mapping[str, str]]) -> Iterator[Ask]:
 
         try:
             for kind in KINDS:
-                found, _ = json.loads(answer(kind, "importing it"))
+                found = json.loads(answer(kind, "importing it"))
                 if found != kind:
                     raise ToolError(
                         f"The {kind} worker imports a {found} torch. Remove build/bench "
