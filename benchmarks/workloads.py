@@ -97,8 +97,9 @@ def _state_dict(subject: Subject, *, named: bool) -> Call:
 
 
 def _load(subject: Subject, *, named: bool, shuffled: bool = False) -> Call:
+    # It comes to have state in the first load, and to lie in memory as in the file.
+    optimizer = AdamW(subject.given(named), lr=1e-3)
     pairs = subject.given(True)
-    optimizer = subject.adamw(pairs, named)
     if shuffled:
         pairs = random.Random(0).sample(pairs, len(pairs))
     saved = _as_from_file(subject.adamw(pairs, named).state_dict())
