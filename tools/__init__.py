@@ -4,6 +4,7 @@ One module, one concept:
 
 * :mod:`tools.layout`: where things are in this repository;
 * :mod:`tools.errors`: the errors that a command reports to its user;
+* :mod:`tools.releases`: the releases that the series is for;
 * :mod:`tools.base`: the base release, found or downloaded;
 * :mod:`tools.series`: the patches, in order, and how they are applied;
 * :mod:`tools.archive`: a zip file, copied without unpacking it;

@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from tools import files, layout
+from tools import files, layout, releases
 from tools.errors import ToolError
 
 
 #: The PyTorch release that the series applies to.
-BASE_RELEASE = "2.13.0"
+BASE_RELEASE = releases.DEFAULT
 
 #: Names an official wheel to use instead of a downloaded one.
 VARIABLE = "OPTIM_NAMES_BASE_WHEEL"

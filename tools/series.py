@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from tools import files, git, layout
-from tools.base import BASE_RELEASE
+from tools import files, git, layout, releases
 from tools.errors import ToolError
 
 
 ORDER_FILE = "series"
+
+#: A folder with a file for each release: what the series makes of which files.
+BASES = "bases"
 
 #: Holds a number that each export raises, so that revisions can be ordered.
 REVISION_FILE = "revision"
@@ -37,73 +39,132 @@ class Patch:
     path: Path
 
 
-def patches(release: str = BASE_RELEASE, root: Path = layout.PATCHES) -> list[Patch]:
+def patches(
+    release: str = releases.DEFAULT, root: Path = layout.PATCHES
+) -> list[Patch]:
     """The series for a release, in order.
 
     Args:
-        release (str): the PyTorch release, e.g. ``"2.13.0"``. For one other
-            than the base release, a patch in ``<root>/<release>/`` takes the
-            place of the common one of the same name.
-        root (Path): the folder with the patches and the order file.
+        release (str): the PyTorch release, e.g. ``"2.13.0"``.
+        root (Path): the folder with the patches and the order file. Those in it
+            are for the newest release. A folder in it that is named by another
+            one holds what differs there and in all that are older, until an
+            older one's folder has the patch, too.
 
     Returns:
-        list[Patch]: the patches in the order of ``<root>/series``.
+        list[Patch]: the patches in the order of ``<root>/series``, without those
+        that it gives to newer releases alone.
 
     Raises:
         ToolError: if the order file is missing or names a patch twice or one
             that does not exist, or a patch file is not listed in it.
     """
-    names = _ordered_names(root)
-    listed = set(names)
-    for folder in (
-        root,
-        *(entry for entry in sorted(root.iterdir()) if entry.is_dir()),
-    ):
-        unlisted = sorted(
-            f.name for f in folder.glob("*.patch") if f.name not in listed
-        )
-        if unlisted:
+    since = order(root)
+    folders = [root, *(entry for entry in sorted(root.iterdir()) if entry.is_dir())]
+    for file in (file for folder in folders for file in sorted(folder.glob("*.patch"))):
+        if file.name not in since:
             raise ToolError(
-                f"{folder / unlisted[0]} is not listed in {root / ORDER_FILE}. Add a "
-                "line with its name, or remove the file."
+                f"{file} is not listed in {root / ORDER_FILE}. Add a line with its "
+                "name, or remove the file."
             )
-    own = root / release
-    series = []
-    for name in names:
-        variant = release != BASE_RELEASE and (own / name).is_file()
-        path = own / name if variant else root / name
-        if not path.is_file():
+    places = sorted(
+        (folder for folder in folders if _serves(folder.name, release)),
+        key=lambda folder: releases.order(folder.name),
+    )
+    found = []
+    for name, oldest in since.items():
+        if oldest and releases.order(release) < releases.order(oldest):
+            continue
+        for folder in (*places, root):
+            if (folder / name).is_file():
+                found.append(Patch(name, folder / name))
+                break
+        else:
             raise ToolError(
-                f"{root / ORDER_FILE} lists {name}, but there is no file {path}. "
-                "Restore the file, or remove the line."
+                f"{root / ORDER_FILE} lists {name}, but there is no file "
+                f"{root / name}. Restore the file, or remove the line."
             )
-        series.append(Patch(name, path))
-    return series
+    return found
 
 
-def _ordered_names(root: Path) -> list[str]:
-    order = root / ORDER_FILE
+def _serves(folder: str, release: str) -> bool:
+    """Whether a folder's variants are for a release, if no older folder has them."""
+    return releases.order(folder) >= max(releases.order(release), (0,))
+
+
+def order(root: Path = layout.PATCHES) -> dict[str, str]:
+    """What the order file says.
+
+    Args:
+        root (Path): the folder of the patches.
+
+    Returns:
+        dict[str, str]: the patches' file names, in order, to the oldest release
+        that has the patch; empty if all have it.
+
+    Raises:
+        ToolError: if the file is missing, or a line of it cannot be read.
+    """
+    file = root / ORDER_FILE
     try:
-        lines = files.text(order).splitlines()
+        lines = files.text(file).splitlines()
     except FileNotFoundError as error:
         raise ToolError(
-            f"The order file {order} is missing. It lists the patches, one file name "
+            f"The order file {file} is missing. It lists the patches, one file name "
             "a line."
         ) from error
-    names: list[str] = []
+    found: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
-        name = line.partition("#")[0].strip()
+        name, _, comment = (part.strip() for part in line.partition("#"))
         if not name:
             continue
         if not name.endswith(".patch") or "/" in name or "\\" in name:
             raise ToolError(
-                f"Line {number} of {order} is '{name}'; each line must be the name of "
+                f"Line {number} of {file} is '{name}'; each line must be the name of "
                 "a .patch file beside it."
             )
-        if name in names:
-            raise ToolError(f"{order} lists {name} twice; remove one of the lines.")
-        names.append(name)
-    return names
+        if name in found:
+            raise ToolError(f"{file} lists {name} twice; remove one of the lines.")
+        oldest = re.match(r"since (\S+)", comment)
+        found[name] = oldest[1] if oldest else ""
+    return found
+
+
+def promises(
+    release: str = releases.DEFAULT, root: Path = layout.PATCHES
+) -> dict[str, tuple[str, str]]:
+    """What the files that the series touches are before and after it.
+
+    Args:
+        release (str): the PyTorch release.
+        root (Path): the folder of the patches; ``bases/<release>`` in it is read.
+
+    Returns:
+        dict[str, tuple[str, str]]: POSIX path to two git blob hashes; all zeros
+        for no file.
+
+    Raises:
+        ToolError: if there is no such file, or a line of it cannot be read.
+    """
+    file = root / BASES / release
+    try:
+        lines = files.text(file).splitlines()
+    except FileNotFoundError as error:
+        raise ToolError(
+            f"{file} is missing; it says what the series makes of PyTorch {release}. "
+            f"Write it with 'python -m tools materialize --release {release}' and "
+            "'python -m tools export'."
+        ) from error
+    found: dict[str, tuple[str, str]] = {}
+    for number, line in enumerate(lines, 1):
+        parts = re.fullmatch(r"([0-9a-f]{40}) ([0-9a-f]{40})  (\S+)", line)
+        if parts is None:
+            raise ToolError(
+                f"Line {number} of {file} is not two hashes and a path. Restore the "
+                "file, or write it anew with 'python -m tools export'."
+            )
+        found[parts[3]] = (parts[1], parts[2])
+    return found
 
 
 def slug(name: str) -> str:
@@ -284,7 +345,7 @@ def _apply(
         for path, (old, new) in states.items():
             if exact and git.blob(before[path]) != (new if back else old):
                 raise ToolError(
-                    f"{path} in {name} is not the file of PyTorch {BASE_RELEASE} that "
+                    f"{path} in {name} is not the file of PyTorch {releases.DEFAULT} that "
                     "the series is for. Give an unchanged one. Nothing was changed."
                 )
 
@@ -479,8 +540,10 @@ def strays(
         list[Path]: the files, sorted, without what the interpreter caches.
     """
     own = {*overlay_files(overlay_root).values()}
-    own |= {patches_root / ORDER_FILE, patches_root / REVISION_FILE}
+    listed = (ORDER_FILE, REVISION_FILE, releases.FILE)
+    own |= {patches_root / name for name in listed}
     own |= {*patches_root.glob("*.patch"), *patches_root.glob("*/*.patch")}
+    own |= {*(patches_root / BASES).glob("*")}
     return [
         file
         for root in (patches_root, overlay_root)

@@ -1,0 +1,123 @@
+"""The PyTorch releases that the series is for."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools import files, layout
+from tools.errors import ToolError
+
+
+#: What is taken if nobody names a release and no torch is installed.
+DEFAULT = "2.13.0"
+
+#: In the folder of the patches: a line for each release.
+FILE = "releases"
+
+_LINE = re.compile(r"(\d+\.\d+\.\d+) +python (\d+)\.(\d+)")
+
+
+@dataclass(frozen=True)
+class Release:
+    """A PyTorch release that the series is for.
+
+    Attributes:
+        version (str): for example ``"2.13.0"``.
+        python (tuple[int, int]): the oldest Python that it runs on.
+    """
+
+    version: str
+    python: tuple[int, int]
+
+
+def supported(root: Path = layout.PATCHES) -> list[Release]:
+    """The releases that the series is for.
+
+    Args:
+        root (Path): the folder of the patches.
+
+    Returns:
+        list[Release]: one for each line of ``<root>/releases``, newest first.
+
+    Raises:
+        ToolError: if there is no such file, or a line of it cannot be read.
+    """
+    file = root / FILE
+    try:
+        lines = files.text(file).splitlines()
+    except FileNotFoundError as error:
+        raise ToolError(
+            f"{file} is missing; it lists the releases of PyTorch. Restore it."
+        ) from error
+    found: list[Release] = []
+    for number, line in enumerate(lines, 1):
+        entry = line.partition("#")[0].strip()
+        if not entry:
+            continue
+        parts = _LINE.fullmatch(entry)
+        if parts is None:
+            raise ToolError(
+                f"Line {number} of {file} is '{entry}'; each must be a release and its "
+                f"oldest Python, such as '{DEFAULT}  python 3.10'."
+            )
+        found.append(Release(parts[1], (int(parts[2]), int(parts[3]))))
+    if not found:
+        raise ToolError(f"{file} lists no release. Restore it.")
+    return sorted(found, key=lambda release: order(release.version), reverse=True)
+
+
+def newest(root: Path = layout.PATCHES) -> Release:
+    """The release that the patches in ``root`` itself are for.
+
+    Args:
+        root (Path): the folder of the patches.
+
+    Returns:
+        Release: the newest of those that are supported.
+
+    Raises:
+        ToolError: as :func:`supported`.
+    """
+    return supported(root)[0]
+
+
+def find(version: str, root: Path = layout.PATCHES) -> Release:
+    """The supported release of a version.
+
+    Args:
+        version (str): the version, with or without a variant: ``"2.13.0+cpu"``.
+        root (Path): the folder of the patches.
+
+    Returns:
+        Release: the release.
+
+    Raises:
+        ToolError: if it is not supported; the message lists those that are.
+    """
+    releases = supported(root)
+    for release in releases:
+        if release.version == version.partition("+")[0]:
+            return release
+    what = (
+        f"torch {version} is no release"
+        if order(version) == ()
+        else f"PyTorch {version} is not supported"
+    )
+    raise ToolError(
+        f"{what}. The series is for {', '.join(r.version for r in releases)}: install "
+        "one of them, or port the series with 'python -m tools port RELEASE'."
+    )
+
+
+def order(version: str) -> tuple[int, ...]:
+    """What a release sorts by.
+
+    Args:
+        version (str): for example ``"2.13.0"`` or ``"2.13.0+cpu"``.
+
+    Returns:
+        tuple[int, ...]: its numbers; empty for what is no release, such as a
+        development build.
+    """
+    found = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)", version.partition("+")[0])
+    return tuple(map(int, found.groups())) if found else ()
