@@ -6,6 +6,7 @@ One module, one concept:
 * :mod:`tools.errors`: the errors that a command reports to its user;
 * :mod:`tools.releases`: the releases that the series is for;
 * :mod:`tools.base`: the base release, found or downloaded;
+* :mod:`tools.fetch`: the Python files of any supported release;
 * :mod:`tools.series`: the patches, in order, and how they are applied;
 * :mod:`tools.archive`: a zip file, copied without unpacking it;
 * :mod:`tools.wheel`: a patched wheel from an official one;
