@@ -337,9 +337,12 @@ def patched_files(subject: Subject) -> dict[str, bytes]:
     with files.scratch() as folder:
         for path, content in _touched_sources(subject).items():
             files.put(folder / path, content)
-        exact = subject.release == BASE_RELEASE
-        name = f"PyTorch {subject.release}"
-        series.apply(subject.patches, folder, exact=exact, name=name)
+        series.apply(
+            subject.patches,
+            folder,
+            series.promises(subject.release, subject.patches_root),
+            name=f"PyTorch {subject.release}",
+        )
         return {
             path: (folder / path).read_bytes()
             for path in series.touched_files(subject.patches)

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from tools import files, git, layout, series
-from tools.base import BASE_RELEASE
+from tools import files, git, layout, releases, series, variants
 from tools.errors import ToolError
+from tools.releases import Release
 from tools.tree import (
     AUTHOR,
     BASE,
@@ -15,6 +15,8 @@ from tools.tree import (
     EMAIL,
     EXPORTED,
     NO_TREE,
+    PORT,
+    RELEASE,
     TREE,
     blob_contents,
     is_tree,
@@ -79,12 +81,18 @@ class Export:
         patches (dict[str, bytes]): file name to content, in order.
         overlay (dict[str, bytes]): POSIX path in the tree to content.
         messages (list[str]): the commits' messages, one for each patch.
+        promises (dict[str, tuple[str, str]]): POSIX path of each file that the
+            patches touch to its git blob hash before and after them.
+        python (str): if the tree is a port, the oldest Python of its release,
+            else empty. What differs in a port is for its release alone.
     """
 
     release: str
     patches: dict[str, bytes]
     overlay: dict[str, bytes]
     messages: list[str]
+    promises: dict[str, tuple[str, str]]
+    python: str = ""
 
 
 def read(tree: Path = TREE) -> Export:
@@ -112,12 +120,29 @@ def read(tree: Path = TREE) -> Export:
     overlay = [name for name in after if name not in before]
     _check_overlay(overlay)
     specs = [f"HEAD:{name}" for name in overlay]
+    changed = _changed(tree, before)
     return Export(
-        git.output(tree, "config", "optimNames.release").strip(),
-        _format_patches(tree, before),
+        git.output(tree, "config", RELEASE).strip(),
+        _format_patches(tree, changed),
         dict(zip(overlay, blob_contents(tree, specs))),
-        _messages(tree, before),
+        _messages(tree, changed),
+        dict(
+            zip(
+                changed,
+                zip(_hashes(tree, BASE, changed), _hashes(tree, "HEAD", changed)),
+            )
+        ),
+        git.text(git.run(tree, "config", PORT).stdout).strip(),
     )
+
+
+def _hashes(tree: Path, commit: str, paths: Sequence[str]) -> list[str]:
+    """The blob hashes of files in a commit; all zeros for no file."""
+    found: dict[str, str] = {}
+    for entry in git.split(git.output(tree, "ls-tree", "-r", "-z", commit)):
+        meta, path = entry.split("\t", 1)
+        found[path] = meta.split()[2]
+    return [found.get(path, git.blob(None)) for path in paths]
 
 
 def _check_overlay(paths: Sequence[str]) -> None:
@@ -159,8 +184,7 @@ def _check_commits(tree: Path) -> None:
             )
 
 
-def _format_patches(tree: Path, base_files: set[str]) -> dict[str, bytes]:
-    changed = _changed(tree, base_files)
+def _format_patches(tree: Path, changed: Sequence[str]) -> dict[str, bytes]:
     if not changed:
         return {}
     with files.scratch() as folder:
@@ -186,8 +210,7 @@ def _format_patches(tree: Path, base_files: set[str]) -> dict[str, bytes]:
     return patches
 
 
-def _messages(tree: Path, base_files: set[str]) -> list[str]:
-    changed = _changed(tree, base_files)
+def _messages(tree: Path, changed: Sequence[str]) -> list[str]:
     if not changed:
         return []
     entries = ("log", "-z", "--reverse", "--no-renames", "--format=%B%x1f")
@@ -232,6 +255,7 @@ def round_trip(
                 release=release,
                 patches_root=patches_root,
                 overlay_root=overlay_root,
+                exact=False,
             )
             return read(tree)
         except ToolError as error:
@@ -251,7 +275,7 @@ def _refuse_what_does_not_come_back(tree: Path, exported: Export) -> None:
         for name, content in exported.overlay.items():
             files.put(overlay / name, content)
         try:
-            names = series.touched_files(series.patches(root=patches))
+            names = series.touched_files(series.patches(exported.release, patches))
             touched = [name for name in names if name in before]
             contents = blob_contents(tree, [f"{BASE}:{name}" for name in touched])
             sources = dict(zip(touched, contents))
@@ -261,7 +285,11 @@ def _refuse_what_does_not_come_back(tree: Path, exported: Export) -> None:
                 f"The commits would not come back from their patches: {error} "
                 f"{_MESSAGE_ADVICE}"
             ) from error
-    if again == exported:
+    if (again.patches, again.messages, again.overlay) == (
+        exported.patches,
+        exported.messages,
+        exported.overlay,
+    ):
         return
     for (name, content), message, other in zip(
         exported.patches.items(), exported.messages, again.messages
@@ -287,9 +315,10 @@ def export(
 ) -> list[Path]:
     """Write the commits of a tree back to the patches and the overlay.
 
-    For a release other than the base release, only the patches that differ
-    from the common ones in a hunk or in their message are written, into a
-    folder of the release.
+    What was changed, added or taken out in a tree is so in all releases that have
+    the same patch. What differs in a port is for its release alone, and goes into
+    a folder of it; of a port to the newest release, what the others had before
+    goes into a folder of theirs.
 
     Args:
         tree (Path): the materialized tree.
@@ -306,9 +335,9 @@ def export(
 
     Raises:
         ToolError: as :func:`read`, or if the tree is for another release,
-            changes for one release what is common to all, would not come back
-            from its patches, or if files that would be replaced have been
-            changed since the tree was made. Nothing is written then.
+            would not come back from its patches, or if files that would be
+            replaced have been changed since the tree was made. Nothing is
+            written then.
     """
     exported = read(tree)
     if release not in (None, exported.release):
@@ -334,9 +363,39 @@ def export(
         if new is None:
             _remove_empty(path.parent, {patches_root, overlay_root})
     git.output(tree, "update-ref", EXPORTED, "HEAD")
+    git.run(tree, "config", "--unset", PORT)
     state |= {path: git.blob(new) for path, new in contents.items()}
     write_made_from(tree, state, patches_root, overlay_root)
     return changed
+
+
+def refresh(
+    release: str,
+    sources: Mapping[str, bytes],
+    *,
+    patches_root: Path = layout.PATCHES,
+    overlay_root: Path = layout.OVERLAY,
+) -> list[Path]:
+    """Write for a release what an export from a tree of another one could not.
+
+    That is what the series makes of its files, and the line numbers in patches.
+
+    Args:
+        release (str): the release.
+        sources (Mapping[str, bytes]): its files that patches touch, or all.
+        patches_root (Path): the folder of the patches.
+        overlay_root (Path): the folder of the overlay.
+
+    Returns:
+        list[Path]: the files that were written.
+
+    Raises:
+        ToolError: if a patch does not apply to this release.
+    """
+    exported = round_trip(sources, release, patches_root, overlay_root)
+    return files.replace(
+        changes(exported, patches_root=patches_root, overlay_root=overlay_root)
+    )
 
 
 def _refuse_to_lose(
@@ -383,67 +442,34 @@ def changes(
     Raises:
         ToolError: as :func:`export`.
     """
-    if exported.release == BASE_RELEASE:
-        contents = {
-            **_common_patches(exported, patches_root),
-            **_overlay(exported, overlay_root),
-        }
+    supported = releases.supported(patches_root)
+    every = variants.read(patches_root, supported)
+    mine = {series.slug(name): content for name, content in exported.patches.items()}
+    if len(mine) < len(exported.patches):
+        raise ToolError(
+            "Two commits have the same subject. Give one of them another one with "
+            "'git rebase -i' and 'reword'."
+        )
+    version = exported.release
+    if exported.python:
+        every[version] = mine
+        major, minor = exported.python.split(".")
+        own = Release(version, (int(major), int(minor)))
+        supported = [*(r for r in supported if r.version != version), own]
+    elif version in every:
+        every = variants.edited(every, version, mine)
     else:
-        contents = _variants(exported, patches_root, overlay_root)
+        releases.find(version, patches_root)
+    before = [series.slug(name) for name in series.order(patches_root)]
+    alive = {slug for slugs in every.values() for slug in slugs}
+    slugs = variants.merged(before, list(mine), alive)
+    contents = {
+        **variants.contents(every, slugs, patches_root),
+        **_overlay(exported, overlay_root),
+        patches_root / releases.FILE: releases.listed(supported),
+        patches_root / series.BASES / version: series.promised(exported.promises),
+    }
     return {p: new for p, new in contents.items() if files.content(p) != new}
-
-
-def _common_patches(exported: Export, root: Path) -> dict[Path, bytes | None]:
-    order = root / series.ORDER_FILE
-    stale: dict[Path, bytes | None] = {
-        path: None for path in root.glob("*.patch") if path.name not in exported.patches
-    }
-    return {
-        **stale,
-        **{root / name: content for name, content in exported.patches.items()},
-        order: ordered(
-            files.text(order) if order.exists() else "", list(exported.patches)
-        ),
-    }
-
-
-def ordered(before: str, names: Sequence[str]) -> bytes:
-    """The content of the order file.
-
-    Args:
-        before (str): its text so far. Comments that begin the file are
-            kept; so are those above a patch's line and on it, as long as the
-            patch keeps its subject.
-        names (Sequence[str]): the patches' file names, in order.
-
-    Returns:
-        bytes: one name a line.
-    """
-    header, lines = _split_header(before.splitlines())
-    comments: dict[str, tuple[list[str], str]] = {}
-    block: list[str] = []
-    for line in lines:
-        name, mark, comment = line.partition("#")
-        if name.strip():
-            comments[series.slug(name.strip())] = (block, mark + comment)
-            block = []
-        else:
-            block.append(line)
-    result = header
-    for name in names:
-        above, beside = comments.get(series.slug(name), ([], ""))
-        result += [*above, f"{name}  {beside}".rstrip()]
-    return "".join(f"{line}\n" for line in [*result, *block]).encode("utf-8")
-
-
-def _split_header(lines: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The comments that the file begins with, up to a blank line, and the rest."""
-    for number, line in enumerate(lines):
-        if not line.strip():
-            return list(lines[: number + 1]), list(lines[number + 1 :])
-        if not line.startswith("#"):
-            return list(lines[:number]), list(lines[number:])
-    return list(lines), []
 
 
 def _overlay(exported: Export, root: Path) -> dict[Path, bytes | None]:
@@ -453,39 +479,6 @@ def _overlay(exported: Export, root: Path) -> dict[Path, bytes | None]:
         if path not in exported.overlay
     }
     return {**stale, **{root / p: content for p, content in exported.overlay.items()}}
-
-
-def _variants(
-    exported: Export, patches_root: Path, overlay_root: Path
-) -> dict[Path, bytes | None]:
-    """The patches of one release that differ from the common ones."""
-    advice = (
-        f"A tree for PyTorch {exported.release} may differ in its hunks only. Make "
-        f"this change in a tree for PyTorch {BASE_RELEASE} first."
-    )
-    common = {p.name: p.path.read_bytes() for p in series.patches(root=patches_root)}
-    if list(common) != list(exported.patches):
-        names = sorted(set(common) ^ set(exported.patches)) or list(exported.patches)
-        raise ToolError(f"The series has other patches here ({names[0]}). {advice}")
-    for path, content in _overlay(exported, overlay_root).items():
-        if files.content(path) != content:
-            raise ToolError(f"The overlay file {path} would change. {advice}")
-    own = patches_root / exported.release
-    stale: dict[Path, bytes | None] = dict.fromkeys(own.glob("*.patch"))
-    return {
-        **stale,
-        **{
-            own / name: content
-            for name, content in exported.patches.items()
-            if _change(content) != _change(common[name])
-        },
-    }
-
-
-def _change(patch: bytes) -> bytes:
-    """A patch without what depends on the rest of the files it touches."""
-    numbers = rb"^(?:index [0-9a-f]+\.\.[0-9a-f]+|@@ -[\d,]+ \+[\d,]+ @@.*)"
-    return re.sub(numbers, b"", patch, flags=re.MULTILINE)
 
 
 def _remove_empty(folder: Path, keep: set[Path]) -> None:

@@ -1,6 +1,7 @@
 """The PyTorch releases that the series is for."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,10 @@ DEFAULT = "2.13.0"
 
 #: In the folder of the patches: a line for each release.
 FILE = "releases"
+
+_HEADER = """\
+# The releases that the series is for, newest first, and the oldest Python of each.
+"""
 
 _LINE = re.compile(r"(\d+\.\d+\.\d+) +python (\d+)\.(\d+)")
 
@@ -64,6 +69,20 @@ def supported(root: Path = layout.PATCHES) -> list[Release]:
     if not found:
         raise ToolError(f"{file} lists no release. Restore it.")
     return sorted(found, key=lambda release: order(release.version), reverse=True)
+
+
+def listed(releases: Iterable[Release]) -> bytes:
+    """The content of the file for some releases.
+
+    Args:
+        releases (Iterable[Release]): the releases, in any order.
+
+    Returns:
+        bytes: a line for each, newest first.
+    """
+    ordered = sorted(releases, key=lambda release: order(release.version), reverse=True)
+    lines = [f"{r.version}  python {r.python[0]}.{r.python[1]}\n" for r in ordered]
+    return "".join([_HEADER, *lines]).encode()
 
 
 def newest(root: Path = layout.PATCHES) -> Release:

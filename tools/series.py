@@ -167,6 +167,19 @@ def promises(
     return found
 
 
+def promised(promises: Mapping[str, tuple[str, str]]) -> bytes:
+    """The content of the file that :func:`promises` reads.
+
+    Args:
+        promises (Mapping[str, tuple[str, str]]): as that returns it.
+
+    Returns:
+        bytes: a line for each file, in the order of their paths.
+    """
+    lines = [f"{old} {new}  {path}\n" for path, (old, new) in sorted(promises.items())]
+    return "".join(lines).encode()
+
+
 def slug(name: str) -> str:
     """The name of a patch without its number.
 
@@ -229,37 +242,6 @@ def _own_blobs(patch: Patch) -> dict[str, tuple[str, str]]:
     return found
 
 
-def departures(
-    patches: Sequence[Patch],
-    before: Mapping[str, bytes | None],
-    folder: Path,
-    *,
-    back: bool = False,
-) -> list[str]:
-    """The files that did not become what the patches promise.
-
-    Neither git's exit status nor that each hunk found a place says so: a patch
-    may have lost a hunk, or may have been skipped.
-
-    Args:
-        patches (Sequence[Patch]): the patches, all of them applied.
-        before (Mapping[str, bytes or None]): what the touched files were.
-        folder (Path): where they are now.
-        back (bool): whether the patches were taken back instead.
-
-    Returns:
-        list[str]: POSIX paths. A file that was not as its first patch has it,
-        e.g. one of another release, is left out.
-    """
-    found = []
-    for path, states in blobs(patches).items():
-        start, end = reversed(states) if back else states
-        now = git.blob(files.content(folder / path))
-        if git.blob(before.get(path)) == start and now != end:
-            found.append(path)
-    return found
-
-
 def _diffs(patch: Patch) -> dict[str, str]:
     """Path to the text of its diff, for each file that a patch touches."""
     _, *parts = _DIFF.split(git.text(patch.path.read_bytes()))
@@ -284,70 +266,114 @@ def _diffs(patch: Patch) -> dict[str, str]:
 def apply(
     patches: Sequence[Patch],
     folder: Path,
+    promises: Mapping[str, tuple[str, str]] | None = None,
     *,
-    exact: bool = True,
     name: str | None = None,
 ) -> None:
     """Apply patches, in order, to a plain folder; all of them, or none.
 
     The folder need not be a git repository, and one that encloses it plays no
-    part. Nor does the user's git configuration. Each touched file must become
-    what the patches promise in their index lines.
+    part. Nor does the user's git configuration.
 
     Args:
         patches (Sequence[Patch]): the patches, first to last.
         folder (Path): the folder that holds ``torch/``. It is changed in place.
-        exact (bool): whether the files must be those that the patches were
-            made for. If not, those of another release are taken, too.
+        promises (Mapping[str, tuple[str, str]], optional): what each touched file
+            must be before and become, as :func:`promises` gives it for a release.
+            Default: what the patches' index lines say.
         name (str, optional): what errors call the folder, if it is a copy.
 
     Raises:
-        ToolError: if a patch does not apply (the message names patch, file and
-            hunk; the folder is as it was), or there is no ``git``.
+        ToolError: if a file is not what the patches are for, a patch does not
+            apply or make of a file what is promised, or there is no ``git``.
+            The folder is as it was.
     """
-    _apply(patches, folder, name or str(folder), exact=exact, back=False)
+    _apply(patches, folder, promises, name or str(folder), back=False)
 
 
-def reverse(patches: Sequence[Patch], folder: Path) -> None:
+def reverse(
+    patches: Sequence[Patch],
+    folder: Path,
+    promises: Mapping[str, tuple[str, str]] | None = None,
+) -> None:
     """Take patches back, last to first; all of them, or none.
 
     Args:
         patches (Sequence[Patch]): the patches as :func:`apply` takes them.
         folder (Path): the folder that holds ``torch/``. It is changed in place.
+        promises (Mapping[str, tuple[str, str]], optional): as in :func:`apply`.
 
     Raises:
         ToolError: as :func:`apply`.
     """
-    _apply(patches, folder, str(folder), exact=True, back=True)
+    _apply(patches, folder, promises, str(folder), back=True)
 
 
 def _apply(
-    patches: Sequence[Patch], folder: Path, name: str, *, exact: bool, back: bool
+    patches: Sequence[Patch],
+    folder: Path,
+    promises: Mapping[str, tuple[str, str]] | None,
+    name: str,
+    *,
+    back: bool,
 ) -> None:
     if not patches:
         return
-    states = blobs(patches)
+    known = blobs(patches) if promises is None else promises
+    before: dict[str, bytes | None] = {}
+    for path in touched_files(patches):
+        if path not in known:
+            raise ToolError(
+                f"A patch changes {path}, of which {BASES}/ says nothing. Write it "
+                "anew with 'python -m tools export'."
+            )
+        before[path] = files.content(folder / path)
+    start, end = (1, 0) if back else (0, 1)
+    if wrong := [p for p in before if git.blob(before[p]) != known[p][start]]:
+        if all(git.blob(before[path]) == known[path][end] for path in before):
+            state = "are not applied to" if back else "are already applied to"
+            raise ToolError(f"The patches {state} {name}; there is nothing to do.")
+        raise ToolError(
+            f"{wrong[0]} in {name} is not the file that the patches are for. Give an "
+            "unchanged one. Nothing was changed."
+        )
     # Git checks before it writes, but may still run out of space.
-    with files.restored_on_failure(folder / path for path in states) as contents:
-        before = {path: contents[folder / path] for path in states}
+    with files.restored_on_failure(folder / path for path in before):
         # One input, not one argument a patch: git checks all of an input before
         # it writes, and with -R goes through it from the end.
-        series = b"\n".join(patch.path.read_bytes() for patch in patches)
-        done = git.run(folder, "apply", *_direction(back), "-", stdin=series)
+        whole = b"\n".join(patch.path.read_bytes() for patch in patches)
+        done = git.run(folder, "apply", *_direction(back), "-", stdin=whole)
         if done.returncode:
-            raise _failure(patches, name, before, back, git.text(done.stderr))
+            problem = _first_problem(patches, before, back=back)
+            raise ToolError(
+                f"{problem or git.text(done.stderr).strip()} Nothing was changed."
+            )
         # Of one input, git writes the changes to a file after its removal.
         for path in _removed_files(patches, back):
             (folder / path).unlink(missing_ok=True)
-        if wrong := departures(patches, before, folder, back=back):
-            complaint = f"{wrong[0]} did not become what the index lines say"
-            raise _failure(patches, name, before, back, complaint)
-        for path, (old, new) in states.items():
-            if exact and git.blob(before[path]) != (new if back else old):
-                raise ToolError(
-                    f"{path} in {name} is not the file of PyTorch {releases.DEFAULT} that "
-                    "the series is for. Give an unchanged one. Nothing was changed."
-                )
+        for path in before:
+            if git.blob(files.content(folder / path)) != known[path][end]:
+                raise ToolError(f"{broken(path, patches)} Nothing was changed.")
+
+
+def broken(path: str, patches: Sequence[Patch]) -> str:
+    """A sentence for a file of which patches do not make what is promised.
+
+    Neither git's exit status nor that each hunk found a place says so: a patch
+    may have lost a hunk.
+
+    Args:
+        path (str): the file.
+        patches (Sequence[Patch]): the patches that were applied.
+
+    Returns:
+        str: the sentence, with the patches that change the file.
+    """
+    names = [patch.name for patch in patches if path in _diffs(patch)]
+    return (
+        f"{path} did not become what it must: {' or '.join(names)} was cut or edited. "
+        "Restore it."
+    )
 
 
 def _removed_files(patches: Sequence[Patch], back: bool) -> list[str]:
@@ -363,60 +389,16 @@ def _direction(back: bool) -> list[str]:
     return ["-R"] if back else []
 
 
-def _failure(
-    patches: Sequence[Patch],
-    name: str,
-    before: Mapping[str, bytes | None],
-    back: bool,
-    complaint: str,
-) -> ToolError:
-    """The error for a series that did not do its work: patch, file and hunk."""
-    whole = "taken back from" if back else "applied to"
+def _first_problem(
+    patches: Sequence[Patch], before: Mapping[str, bytes | None], *, back: bool
+) -> str:
+    """The first patch that does not apply, with file and hunk; empty if all do."""
     with files.scratch() as copy:
         for path, content in before.items():
             files.put(copy / path, content)
-        series = b"\n".join(patch.path.read_bytes() for patch in patches)
-        other = git.run(
-            copy, "apply", "--check", *_direction(not back), "-", stdin=series
-        )
-    if other.returncode == 0:
-        state = "are not applied to" if back else "are already applied to"
-        return ToolError(f"The patches {state} {name}; there is nothing to do.")
-    problem = first_problem(patches, before, back=back)
-    return ToolError(
-        f"The series cannot be {whole} {name}: "
-        f"{problem or f'git says: {complaint.strip()}.'} Nothing was changed."
-    )
-
-
-def first_problem(
-    patches: Sequence[Patch],
-    before: Mapping[str, bytes | None],
-    *,
-    back: bool = False,
-) -> str:
-    """The first patch that does not apply, or not do what it promises.
-
-    Args:
-        patches (Sequence[Patch]): the patches, first to last.
-        before (Mapping[str, bytes or None]): what the touched files are.
-        back (bool): whether to take the patches back instead.
-
-    Returns:
-        str: a sentence that names patch, file and hunk; empty if there is none.
-    """
-    with files.scratch() as copy:
-        for path in touched_files(patches):
-            files.put(copy / path, before.get(path))
         for patch in reversed(patches) if back else patches:
-            earlier = {path: files.content(copy / path) for path in _diffs(patch)}
             if problem := rejected(patch, copy, back=back):
                 return problem
-            if wrong := departures([patch], earlier, copy, back=back):
-                return (
-                    f"Patch {patch.name} does not make of {wrong[0]} what its index "
-                    "line says; it was cut or edited. Restore it."
-                )
     return ""
 
 

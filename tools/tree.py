@@ -11,8 +11,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from tools import files, git, layout, series
-from tools.base import BASE_RELEASE
+from tools import files, git, layout, releases, series
 from tools.errors import ToolError
 from tools.series import LABEL, Patch
 
@@ -24,6 +23,10 @@ BASE = "refs/tags/base"
 
 #: The commit that the files in ``patches/`` and the overlay correspond to.
 EXPORTED = "refs/optim-names/exported"
+
+#: In a tree's configuration: its release, and in a port, the oldest Python of that.
+RELEASE = "optimNames.release"
+PORT = "optimNames.port"
 
 #: Below ``.git``: what patches and overlay were when the tree was made.
 _MADE_FROM = "optim-names.json"
@@ -49,7 +52,7 @@ _UNFINISHED = {
 }
 
 
-def wheel_sources(wheel: Path, release: str = BASE_RELEASE) -> dict[str, bytes]:
+def wheel_sources(wheel: Path, release: str = releases.DEFAULT) -> dict[str, bytes]:
     """The files of an official wheel that a patch may touch.
 
     Args:
@@ -91,6 +94,28 @@ def _check_version(wheel: Path, names: Sequence[str], release: str) -> None:
         )
     if LABEL in local.split("."):
         raise ToolError(f"{wheel} is patched already; give the official wheel.")
+
+
+def oldest_python(wheel: Path) -> tuple[int, int]:
+    """The oldest Python that a wheel is for.
+
+    Args:
+        wheel (Path): a wheel of torch.
+
+    Returns:
+        tuple[int, int]: for example ``(3, 10)``.
+
+    Raises:
+        ToolError: if its metadata do not say so.
+    """
+    with zipfile.ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            if re.fullmatch(r"torch-[^/]+\.dist-info/METADATA", name):
+                text = archive.read(name).decode("utf-8", "replace")
+                found = re.search(r"^Requires-Python: >=(\d+)\.(\d+)", text, re.M)
+                if found:
+                    return int(found[1]), int(found[2])
+    raise ToolError(f"{wheel} does not say which Python it needs; give another one.")
 
 
 def checkout_sources(checkout: Path) -> dict[str, bytes]:
@@ -166,10 +191,11 @@ def materialize(
     sources: Mapping[str, bytes],
     into: Path = TREE,
     *,
-    release: str = BASE_RELEASE,
+    release: str = releases.DEFAULT,
     patches_root: Path = layout.PATCHES,
     overlay_root: Path = layout.OVERLAY,
     force: bool = False,
+    exact: bool = True,
 ) -> list[Patch]:
     """Write the series as commits into a new git repository.
 
@@ -181,6 +207,8 @@ def materialize(
         overlay_root (Path): the folder of the overlay.
         force (bool): whether to replace a tree that holds work which was not
             exported.
+        exact (bool): whether each touched file must become what is promised in
+            ``<patches_root>/bases/<release>``.
 
     Returns:
         list[Patch]: the patches, each now a commit.
@@ -193,6 +221,7 @@ def materialize(
     """
     made_from = state_of_series(patches_root, overlay_root)
     todo = series.patches(release, patches_root)
+    promises = series.promises(release, patches_root) if exact and todo else {}
     overlay = {p: f.read_bytes() for p, f in series.overlay_files(overlay_root).items()}
     both = sorted(overlay.keys() & sources.keys())
     if both:
@@ -208,7 +237,9 @@ def materialize(
         fresh.mkdir()
         _initialize(fresh, release)
         _import_commits(fresh, sources, overlay, release)
-        problem = _am(fresh, todo, into) or _promise_problem(todo, sources, fresh, into)
+        problem = _am(fresh, todo, into)
+        if exact and not problem:
+            problem = _promise_problem(promises, todo, fresh, into)
         git.output(fresh, "update-ref", EXPORTED, "HEAD")
         write_made_from(fresh, made_from, patches_root, overlay_root)
 
@@ -220,6 +251,26 @@ def materialize(
     if problem:
         raise ToolError(problem)
     return todo
+
+
+def rebase_onto(
+    tree: Path, release: releases.Release, sources: Mapping[str, bytes]
+) -> None:
+    """Make another release the base of a tree; its commits stay where they are.
+
+    Args:
+        tree (Path): the tree.
+        release (releases.Release): the release; the tree becomes a port to it.
+        sources (Mapping[str, bytes]): its files.
+    """
+    new = "refs/optim-names/port"
+    stream = b"".join(_commit(new, f"PyTorch {release.version}\n", sources))
+    git.output(tree, "fast-import", "--quiet", stdin=stream)
+    for ref in (BASE, EXPORTED):
+        git.output(tree, "update-ref", ref, new)
+    git.output(tree, "update-ref", "-d", new)
+    git.output(tree, "config", RELEASE, release.version)
+    git.output(tree, "config", PORT, ".".join(map(str, release.python)))
 
 
 def state_of_series(patches_root: Path, overlay_root: Path) -> dict[Path, str]:
@@ -286,17 +337,19 @@ def made_from(tree: Path, patches_root: Path, overlay_root: Path) -> dict[Path, 
 
 
 def _promise_problem(
+    promises: Mapping[str, tuple[str, str]],
     patches: Sequence[Patch],
-    sources: Mapping[str, bytes],
     fresh: Path,
     final: Path,
 ) -> str:
-    if not series.departures(patches, sources, fresh):
-        return ""
-    return (
-        f"{series.first_problem(patches, sources)} Or, if the commits in {final} are as "
-        "they should be, run 'python -m tools export'."
-    )
+    for path in series.touched_files(patches):
+        promised = promises.get(path, ("", ""))[1]
+        if git.blob(files.content(fresh / path)) != promised:
+            return (
+                f"{series.broken(path, patches)} Or, if the commits in {final} are as "
+                "they should be, run 'python -m tools export'."
+            )
+    return ""
 
 
 def _refuse_without_files(patches: Sequence[Patch], sources: Iterable[str]) -> None:
@@ -417,7 +470,7 @@ def _initialize(tree: Path, release: str) -> None:
         "commit.gpgSign": "false",
         "core.autocrlf": "false",
         "core.compression": "0",
-        "optimNames.release": release,
+        RELEASE: release,
     }.items():
         git.output(tree, "config", name, value)
     (tree / ".git" / "info").mkdir(exist_ok=True)
@@ -430,11 +483,13 @@ def _import_commits(
     overlay: Mapping[str, bytes],
     release: str,
 ) -> None:
+    branch = f"refs/heads/{BRANCH}"
     stream = b"".join(
         [
-            *_commit(f"PyTorch {release}\n", sources),
-            f"reset {BASE}\nfrom refs/heads/{BRANCH}\n\n".encode(),
+            *_commit(branch, f"PyTorch {release}\n", sources),
+            f"reset {BASE}\nfrom {branch}\n\n".encode(),
             *_commit(
+                branch,
                 "Overlay: the new modules\n\n"
                 "What later commits add or change in new files goes to the overlay "
                 "as well.\n",
@@ -446,10 +501,10 @@ def _import_commits(
     git.output(tree, "reset", "--quiet", "--hard")
 
 
-def _commit(message: str, contents: Mapping[str, bytes]) -> Iterable[bytes]:
-    """One commit on the branch, in the language of ``git fast-import``."""
+def _commit(ref: str, message: str, contents: Mapping[str, bytes]) -> Iterable[bytes]:
+    """One commit on a branch, in the language of ``git fast-import``."""
     text = message.encode("utf-8")
-    yield f"commit refs/heads/{BRANCH}\n".encode()
+    yield f"commit {ref}\n".encode()
     yield f"author {AUTHOR} <{EMAIL}> {_DATE}\n".encode()
     yield f"committer {AUTHOR} <{EMAIL}> {_DATE}\n".encode()
     yield b"data %d\n%s" % (len(text), text)

@@ -1,0 +1,150 @@
+"""The series on a release that it is not made for, by git's three-way merge.
+
+The tree first holds the series as it is for a neighbor, and then git rebases it: so
+git has each file as it was before and after each patch, and can merge.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from tools import files, git, layout, releases, series, tree
+from tools.errors import ToolError
+from tools.releases import Release
+
+
+#: Where git keeps how conflicts were resolved, for all trees.
+RESOLUTIONS = layout.BUILD / "rerere"
+
+_SETTINGS = {
+    "merge.conflictStyle": "diff3",
+    "rerere.enabled": "true",
+    "rerere.autoUpdate": "true",
+}
+
+
+def neighbor(version: str, root: Path = layout.PATCHES) -> Release:
+    """The supported release that a port begins from.
+
+    Args:
+        version (str): the release to port to.
+        root (Path): the folder of the patches.
+
+    Returns:
+        Release: the oldest one that is newer, whose variants it would share; the
+        newest one for what is newer than all.
+
+    Raises:
+        ToolError: if it is no release.
+    """
+    if not releases.order(version):
+        raise ToolError(f"'{version}' is no release of PyTorch; give one like 2.14.1.")
+    newer = [
+        release
+        for release in releases.supported(root)
+        if releases.order(release.version) > releases.order(version)
+    ]
+    return newer[-1] if newer else releases.newest(root)
+
+
+def port(
+    release: Release,
+    sources: Mapping[str, bytes],
+    start: Release,
+    start_sources: Mapping[str, bytes],
+    into: Path = tree.TREE,
+    *,
+    patches_root: Path = layout.PATCHES,
+    overlay_root: Path = layout.OVERLAY,
+    resolutions: Path = RESOLUTIONS,
+    force: bool = False,
+) -> list[str]:
+    """Make a tree for a release out of the series for another one.
+
+    Args:
+        release (Release): the release to port to.
+        sources (Mapping[str, bytes]): its files.
+        start (Release): a supported release.
+        start_sources (Mapping[str, bytes]): its files.
+        into (Path): the folder of the tree.
+        patches_root (Path): the folder of the patches.
+        overlay_root (Path): the folder of the overlay.
+        resolutions (Path): where git keeps how conflicts were resolved.
+        force (bool): whether to replace a tree that holds work which was not
+            exported.
+
+    Returns:
+        list[str]: the patches that were left out.
+
+    Raises:
+        ToolError: as :func:`tools.tree.materialize`, or if a person is needed; the
+            tree is then in the middle of ``git rebase``.
+    """
+    tree.materialize(
+        start_sources,
+        into,
+        release=start.version,
+        patches_root=patches_root,
+        overlay_root=overlay_root,
+        force=force,
+    )
+    for name, value in _SETTINGS.items():
+        git.output(into, "config", name, value)
+    _share(into / ".git" / "rr-cache", resolutions)
+    old = git.output(into, "rev-parse", tree.BASE).strip()
+    tree.rebase_onto(into, release, sources)
+    git.run(into, "rebase", "--quiet", "--onto", tree.BASE, old, tree.BRANCH)
+    return go_on(into, patches_root=patches_root)
+
+
+def go_on(into: Path = tree.TREE, *, patches_root: Path = layout.PATCHES) -> list[str]:
+    """Take a port as far as it goes without a person.
+
+    Args:
+        into (Path): the tree.
+        patches_root (Path): the folder of the patches.
+
+    Returns:
+        list[str]: the patches that were left out.
+
+    Raises:
+        ToolError: if there is no port, or a person is needed.
+    """
+    if not tree.is_tree(into) or git.run(into, "config", tree.PORT).returncode:
+        raise ToolError(f"{into} is no port; begin one with 'tools port RELEASE'.")
+    state = into / ".git" / "rebase-merge"
+    while state.is_dir():
+        step = files.content(state / "msgnum")
+        _refuse_conflicts(into)
+        done = git.run(into, "rebase", "--continue", extra={"GIT_EDITOR": ":"})
+        if done.returncode and files.content(state / "msgnum") == step:
+            raise ToolError(f"git rebase stopped: {git.text(done.stderr).strip()}")
+    subjects = git.output(into, "log", "--format=%f", f"{tree.BASE}..HEAD").split()
+    return [
+        name
+        for name in series.order(patches_root)
+        if not any(s.startswith(series.slug(name)[: -len(".patch")]) for s in subjects)
+    ]
+
+
+def _refuse_conflicts(into: Path) -> None:
+    unmerged = git.split(
+        git.output(into, "diff", "--name-only", "--diff-filter=U", "-z")
+    )
+    if not unmerged:
+        return
+    subject = git.output(into, "log", "-1", "--format=%s", "REBASE_HEAD").strip()
+    raise ToolError(
+        f"'{subject}' conflicts in {', '.join(unmerged)}. In {into}, edit, 'git add', "
+        "and go on with 'python -m tools port --continue'; or leave the patch out with "
+        "'git rebase --skip' before that."
+    )
+
+
+def _share(link: Path, folder: Path) -> None:
+    """Let trees have one cache of resolutions, where links can be made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        os.symlink(folder.resolve(), link)
+    except (OSError, NotImplementedError):
+        pass
