@@ -14,6 +14,8 @@ One module, one concept:
 * :mod:`tools.backend`: the hooks that ``pip`` calls;
 * :mod:`tools.tree`: the series as commits, to work on it;
 * :mod:`tools.export`: the commits as a series again;
+* :mod:`tools.variants`: what ``patches/`` holds for each release;
+* :mod:`tools.port`: the series on a release that it is not made for;
 * :mod:`tools.view`: an importable torch without building a wheel;
 * :mod:`tools.status`: which torch is installed;
 * :mod:`tools.check`: what must hold for every series;

@@ -8,9 +8,23 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from tools import base, check, export, layout, series, source, tree, view, wheel
+from tools import (
+    base,
+    check,
+    export,
+    fetch,
+    layout,
+    port,
+    releases,
+    series,
+    source,
+    tree,
+    view,
+    wheel,
+)
 from tools.base import BASE_RELEASE
 from tools.errors import REPORTED, ToolError, report
+from tools.releases import Release
 from tools.status import status
 
 
@@ -82,12 +96,58 @@ def _materialize(options: argparse.Namespace) -> int:
     return 0
 
 
+def _port(options: argparse.Namespace) -> int:
+    if options.go_on:
+        left_out = port.go_on(options.into)
+    elif options.release is None:
+        raise ToolError("Name the release to port to, or say '--continue'.")
+    else:
+        left_out = _begin_port(options)
+    for name in left_out:
+        print(f"left out {name}")
+    print(
+        f"{_relative(options.into)} holds the series on that release. Look at it, and "
+        f"run 'python -m tools export --tree {_relative(options.into)}'."
+    )
+    return 0
+
+
+def _begin_port(options: argparse.Namespace) -> list[str]:
+    start = port.neighbor(options.release)
+    running = Release(options.release, sys.version_info[:2])
+    wheel = options.base_wheel or fetch.python_files(running)
+    print(f"From PyTorch {start.version} to {options.release}.", flush=True)
+    return port.port(
+        Release(options.release, tree.oldest_python(wheel)),
+        tree.wheel_sources(wheel, options.release),
+        start,
+        tree.wheel_sources(fetch.python_files(start), start.version),
+        options.into,
+        force=options.force,
+    )
+
+
 def _export(options: argparse.Namespace) -> int:
     changed = export.export(options.tree, release=options.release, force=options.force)
-    for path in changed:
+    unknown = []
+    for release in releases.supported() if changed else ():
+        if release.version == tree.release_of(options.tree):
+            continue
+        wheel = fetch.cached(release)
+        if wheel is None:
+            unknown.append(release.version)
+            continue
+        try:
+            sources = tree.wheel_sources(wheel, release.version)
+            changed += export.refresh(release.version, sources)
+        except ToolError as error:
+            print(f"PyTorch {release.version}: {error}", file=sys.stderr)
+    for path in sorted({*changed}):
         print(f"{'wrote' if path.exists() else 'removed'} {_relative(path)}")
     if not changed:
         print("Nothing to write: patches and overlay are as the commits are.")
+    if unknown:
+        print(f"Not looked at, for lack of a wheel: {', '.join(unknown)}.")
     return 0
 
 
@@ -165,12 +225,9 @@ def _wheel(options: argparse.Namespace) -> int:
 def _sources(options: argparse.Namespace) -> Mapping[str, bytes]:
     if options.source:
         return tree.checkout_sources(options.source)
-    if options.release != BASE_RELEASE and not options.base_wheel:
-        raise ToolError(
-            f"Only PyTorch {BASE_RELEASE} is found by itself; name a wheel of "
-            f"{options.release} with --base-wheel, or a checkout with --source."
-        )
-    return tree.wheel_sources(base.find(options.base_wheel), options.release)
+    release = releases.find(options.release)
+    wheel = base.named_wheel(options.base_wheel) or fetch.python_files(release)
+    return tree.wheel_sources(wheel, release.version)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -212,11 +269,41 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     command = add(
+        "port",
+        _port,
+        "lay the series over a release that it is not made for",
+        "It is merged by git, and stops where a person is needed. 'export' then "
+        "writes what differs.",
+    )
+    command.add_argument("release", nargs="?", help="the release, such as 2.14.1")
+    command.add_argument(
+        "--continue", dest="go_on", action="store_true", help="go on with a port"
+    )
+    command.add_argument(
+        "--base-wheel",
+        type=Path,
+        metavar="FILE",
+        help="a wheel of the release, for any machine; default: pip downloads it",
+    )
+    command.add_argument(
+        "--into",
+        type=Path,
+        default=tree.TREE,
+        metavar="DIR",
+        help="where the tree goes; default: build/tree",
+    )
+    command.add_argument(
+        "--force",
+        action="store_true",
+        help="replace a tree, and throw away what was not exported",
+    )
+
+    command = add(
         "export",
         _export,
         "write the tree's commits back to patches/ and torch_overlay/",
-        "The same commits give the same bytes. For a release other than "
-        f"{BASE_RELEASE}, only the patches that differ are written, to "
+        "The same commits give the same bytes. A change is one of all releases that "
+        "have the same patch; of a port, only what differs is written, to "
         "patches/RELEASE/.",
     )
     command.add_argument(

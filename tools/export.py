@@ -16,12 +16,12 @@ from tools.tree import (
     EXPORTED,
     NO_TREE,
     PORT,
-    RELEASE,
     TREE,
     blob_contents,
     is_tree,
     made_from,
     materialize,
+    release_of,
     state_of_series,
     uncommitted_work,
     write_made_from,
@@ -122,7 +122,7 @@ def read(tree: Path = TREE) -> Export:
     specs = [f"HEAD:{name}" for name in overlay]
     changed = _changed(tree, before)
     return Export(
-        git.output(tree, "config", RELEASE).strip(),
+        release_of(tree),
         _format_patches(tree, changed),
         dict(zip(overlay, blob_contents(tree, specs))),
         _messages(tree, changed),

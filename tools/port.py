@@ -6,6 +6,7 @@ git has each file as it was before and after each patch, and can merge.
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from tools import files, git, layout, releases, series, tree
@@ -144,7 +145,5 @@ def _refuse_conflicts(into: Path) -> None:
 def _share(link: Path, folder: Path) -> None:
     """Let trees have one cache of resolutions, where links can be made."""
     folder.mkdir(parents=True, exist_ok=True)
-    try:
+    with suppress(OSError, NotImplementedError):
         os.symlink(folder.resolve(), link)
-    except (OSError, NotImplementedError):
-        pass

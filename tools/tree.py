@@ -395,6 +395,23 @@ def is_tree(folder: Path) -> bool:
     return git.run(folder, "rev-parse", "--verify", "-q", EXPORTED).returncode == 0
 
 
+def release_of(tree: Path = TREE) -> str:
+    """The release that a tree is for.
+
+    Args:
+        tree (Path): the materialized tree.
+
+    Returns:
+        str: its version.
+
+    Raises:
+        ToolError: if there is no tree.
+    """
+    if not is_tree(tree):
+        raise ToolError(NO_TREE.format(tree))
+    return git.output(tree, "config", RELEASE).strip()
+
+
 def new_modules(tree: Path = TREE) -> list[str]:
     """The files of the overlay as they are in a tree, committed or not.
 

@@ -6,8 +6,10 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from tools import export, series, tree
-from tools.base import BASE_RELEASE
+from tools import export, releases, series, tree
+
+
+RELEASE = releases.Release(releases.DEFAULT, (3, 10))
 
 
 ADAM = '''\
@@ -60,7 +62,7 @@ SOURCES: dict[str, bytes] = {
     "torch/optim/__init__.py": b"from torch.optim.adam import Adam\n",
     "torch/optim/adam.py": ADAM.encode(),
     "torch/optim/optimizer.py": OPTIMIZER.encode(),
-    "torch/version.py": f"__version__ = '{BASE_RELEASE}+cpu'\n".encode(),
+    "torch/version.py": f"__version__ = '{releases.DEFAULT}+cpu'\n".encode(),
 }
 
 OVERLAY = {"torch/optim/_names/__init__.py": "names = 1\n"}
@@ -81,6 +83,7 @@ class Workplace:
         if not self.patches.exists():
             write(self.overlay, OVERLAY)
             write(root, {"patches/series": "# The order.\n\n"})
+            write(root, {"patches/releases": releases.listed([RELEASE])})
 
     def materialize(
         self, sources: Mapping[str, bytes] = SOURCES, **options: object
@@ -172,7 +175,7 @@ def write(root: Path, contents: Mapping[str, str | bytes]) -> None:
 
 def write_wheel(
     folder: Path,
-    version: str = f"{BASE_RELEASE}+cpu",
+    version: str = f"{releases.DEFAULT}+cpu",
     sources: Mapping[str, bytes] = SOURCES,
 ) -> Path:
     """Write a wheel of the made-up PyTorch.
