@@ -16,6 +16,7 @@ from tools import (
     layout,
     port,
     releases,
+    relied_on,
     series,
     source,
     tree,
@@ -153,24 +154,56 @@ def _export(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     start = time.perf_counter()
-    subject = check.Subject(
-        _sources(options), series.patches(options.release), options.release
-    )
+    sources, unknown = _sources_to_check(options)
+    if options.record:
+        relied_on.record({release.version: read for release, read in sources.items()})
+    subjects = [
+        check.Subject(release, read, series.patches(release.version))
+        for release, read in sources.items()
+    ]
     failed = 0
-    for title, find_problems in check.CHECKS.items():
-        problems = find_problems(subject)
+    for title, problems in check.report(subjects):
         print(f"{'FAIL' if problems else 'ok  '}  {title}", flush=True)
         for problem in problems:
             print(f"      {problem}")
         failed += bool(problems)
-    patches = _count(len(subject.patches), "patch", "patches")
+    patches = _count(len(series.order()), "patch", "patches")
     overlay = _count(len(series.overlay_files()), "overlay file", "overlay files")
+    where = ", ".join(release.version for release in sources)
     verdict = f"{failed} of {len(check.CHECKS)} checks failed" if failed else "all well"
-    print(
-        f"{patches} and {overlay} on PyTorch {options.release}: {verdict}, in "
-        f"{_since(start)}."
-    )
+    print(f"{patches} and {overlay} on PyTorch {where}: {verdict}, in {_since(start)}.")
+    if unknown:
+        print(f"Not checked, for lack of a wheel: {', '.join(unknown)}; see '--all'.")
     return 1 if failed else 0
+
+
+def _sources_to_check(
+    options: argparse.Namespace,
+) -> tuple[dict[Release, Mapping[str, bytes]], list[str]]:
+    """The files of each release to check; the releases that were left out."""
+    if options.source:
+        release = releases.find(options.release or releases.DEFAULT)
+        return {release: tree.checkout_sources(options.source)}, []
+    wheels: dict[Release, Path] = {}
+    unknown: list[str] = []
+    named = base.named_wheel(options.base_wheel)
+    if named:
+        # As in torch-2.14.1+cpu-cp311-....whl
+        version = options.release or named.name.removeprefix("torch-").partition("-")[0]
+        wheels[releases.find(version)] = named
+    elif options.release:
+        release = releases.find(options.release)
+        wheels[release] = fetch.python_files(release)
+    if not options.base_wheel and not options.release:
+        for release in releases.supported():
+            found = wheels.get(release) or fetch.cached(release)
+            if not found and (options.all or release.version == releases.DEFAULT):
+                found = fetch.python_files(release)
+            if found:
+                wheels[release] = found
+            else:
+                unknown.append(release.version)
+    return {r: tree.wheel_sources(w, r.version) for r, w in wheels.items()}, unknown
 
 
 def _test(options: argparse.Namespace) -> int:
@@ -329,7 +362,19 @@ def _parser() -> argparse.ArgumentParser:
         "Nothing in the repository or the tree is changed.",
     )
     _add_base(command)
-    _add_release(command)
+    which = command.add_mutually_exclusive_group()
+    which.add_argument(
+        "--release",
+        help="one PyTorch release; default: all whose wheel is in the cache",
+    )
+    which.add_argument(
+        "--all", action="store_true", help="all releases; fetch what is not there"
+    )
+    command.add_argument(
+        "--record",
+        action="store_true",
+        help=f"write how the functions in patches/{relied_on.FILE} are; read them first",
+    )
 
     add(
         "test",

@@ -7,14 +7,16 @@ import ast
 import email
 import email.policy
 import re
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TypeGuard
 
-from tools import export, files, layout, series, tree
-from tools.base import BASE_RELEASE
+from tools import export, files, layout, names, relied_on, series, tree
 from tools.errors import ToolError
+from tools.releases import Release
+from tools.relied_on import definitions, line_numbers
 from tools.series import Patch
 
 
@@ -26,36 +28,66 @@ KERNELS = (".c", ".cc", ".cpp", ".cu", ".cuh", ".h", ".hpp", ".metal", ".mm")
 
 SUBJECT_COLUMNS = 72
 
-#: The oldest Python that the base runs on.
-_PYTHON = (3, 10)
-
 
 @dataclass(frozen=True)
 class Subject:
-    """What is checked.
+    """The series on one release.
 
     Attributes:
-        sources (Mapping[str, bytes]): the base's files, by POSIX path.
-        patches (Sequence[Patch]): the series for that release, in order.
-        release (str): the release.
+        release (Release): the release.
+        sources (Mapping[str, bytes]): its files, by POSIX path.
+        patches (Sequence[Patch]): the series for it, in order.
         patches_root (Path): the folder of the patches.
         overlay_root (Path): the folder of the overlay.
     """
 
+    release: Release
     sources: Mapping[str, bytes]
     patches: Sequence[Patch]
-    release: str = BASE_RELEASE
     patches_root: Path = layout.PATCHES
     overlay_root: Path = layout.OVERLAY
 
+    @cached_property
+    def overlay(self) -> dict[str, bytes]:
+        """The files of the overlay, by POSIX path."""
+        found = series.overlay_files(self.overlay_root)
+        return {path: file.read_bytes() for path, file in found.items()}
+
+    @cached_property
+    def patched(self) -> dict[str, bytes]:
+        """The files that the patches touch, after them; empty if they do not apply."""
+        return {} if applies(self) else _patched(self)
+
+    @property
+    def changes(self) -> dict[str, tuple[bytes, bytes]]:
+        """The content before and after, of each Python file that patches touch."""
+        return {
+            path: (self.sources.get(path, b""), self.patched.get(path, b""))
+            for path in (series.touched_files(self.patches) if self.patched else ())
+            if path.endswith(".py")
+        }
+
 
 def applies(subject: Subject) -> list[str]:
-    """The series applies to the base."""
+    """The series applies, and makes of each file what it must."""
     try:
-        patched_files(subject)
+        _patched(subject)
     except ToolError as error:
         return [str(error)]
     return []
+
+
+def _patched(subject: Subject) -> dict[str, bytes]:
+    touched = series.touched_files(subject.patches)
+    with files.scratch() as folder:
+        for path in touched:
+            files.put(folder / path, subject.sources.get(path))
+        series.apply(subject.patches, folder, name=f"PyTorch {subject.release.version}")
+        return {
+            path: content
+            for path in touched
+            if (content := files.content(folder / path)) is not None
+        }
 
 
 def is_fixed_point(subject: Subject) -> list[str]:
@@ -63,7 +95,7 @@ def is_fixed_point(subject: Subject) -> list[str]:
     try:
         exported = export.round_trip(
             subject.sources,
-            subject.release,
+            subject.release.version,
             subject.patches_root,
             subject.overlay_root,
         )
@@ -133,7 +165,7 @@ def touches_python_only(subject: Subject) -> list[str]:
 def steps_are_unchanged(subject: Subject) -> list[str]:
     """No patch changes, adds or removes a function that computes a step."""
     problems = []
-    for path, (before, after) in _python_changes(subject).items():
+    for path, (before, after) in subject.changes.items():
         try:
             old, new = _step_functions(before), _step_functions(after)
         except SyntaxError:
@@ -151,32 +183,11 @@ def steps_are_unchanged(subject: Subject) -> list[str]:
 def _step_functions(source: bytes) -> dict[str, list[str]]:
     """Qualified name to the lines of every definition under that name."""
     lines = source.decode("utf-8").splitlines()
-    found: dict[str, list[str]] = {}
-    for name, first, last in _definitions(ast.parse(source), ""):
-        found.setdefault(name, []).append("\n".join(lines[first - 1 : last]))
-    return found
-
-
-def _definitions(node: ast.AST, scope: str) -> Iterator[tuple[str, int, int]]:
-    for child in ast.iter_child_nodes(node):
-        inner = scope
-        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            inner = f"{scope}{child.name}."
-            if child.name.startswith(STEP_FUNCTIONS):
-                first = min(n.lineno for n in (child, *child.decorator_list))
-                yield scope + child.name, first, child.end_lineno or child.lineno
-        elif _binds_step_function(child):
-            # A function may also be swapped by binding its name anew.
-            yield scope + child.id, child.lineno, child.end_lineno or child.lineno
-        yield from _definitions(child, inner)
-
-
-def _binds_step_function(node: ast.AST) -> TypeGuard[ast.Name]:
-    return (
-        isinstance(node, ast.Name)
-        and not isinstance(node.ctx, ast.Load)
-        and node.id.startswith(STEP_FUNCTIONS)
-    )
+    return {
+        name: ["\n".join(lines[n - 1] for n in line_numbers(node)) for node in nodes]
+        for name, nodes in definitions(ast.parse(source)).items()
+        if name.rpartition(".")[2].startswith(STEP_FUNCTIONS)
+    }
 
 
 def messages_are_complete(subject: Subject) -> list[str]:
@@ -212,104 +223,40 @@ def _message_problems(patch: bytes) -> Iterator[str]:
 
 
 def compiles(subject: Subject) -> list[str]:
-    """Overlay and patched files are Python that the base's oldest Python reads."""
-    sources = {
-        path: file.read_bytes()
-        for path, file in series.overlay_files(subject.overlay_root).items()
-        if path.endswith(".py")
-    }
-    sources.update({path: new for path, (_, new) in _python_changes(subject).items()})
+    """Overlay and patched files are Python that the release's oldest Python reads."""
+    sources = {**subject.overlay, **{p: new for p, (_, new) in subject.changes.items()}}
     problems = []
     for path, source in sources.items():
         try:
-            ast.parse(source, filename=path, feature_version=_PYTHON)
+            ast.parse(source, path, feature_version=subject.release.python)
         except (SyntaxError, ValueError) as error:
             line = getattr(error, "lineno", None) or 1
             problems.append(f"{path}, line {line}: {getattr(error, 'msg', error)}.")
     return problems
 
 
-def imports_resolve(subject: Subject) -> list[str]:
-    """What overlay and patched files import from torch is there."""
-    overlay = {
-        path: file.read_bytes()
-        for path, file in series.overlay_files(subject.overlay_root).items()
-    }
-    changes = _python_changes(subject)
-    after = {path: new for path, (_, new) in changes.items()}
-    sources = {**subject.sources, **after, **overlay}
+def names_are_there(subject: Subject) -> list[str]:
+    """The names that overlay and patched files use are there."""
+    sources = ChainMap(subject.overlay, subject.patched, dict(subject.sources))
     problems = []
-    for path, source in {**after, **overlay}.items():
-        # What the release imports, it has: some modules are made by its build.
-        known = {*_imports(path, changes.get(path, (b"", b""))[0])}
-        for module, name in sorted({*_imports(path, source)} - known):
-            # What a package imports from itself can only be a module below it.
-            itself = path == f"{module.replace('.', '/')}/__init__.py"
-            below = f"{module}.{name}"
-            if not _is_there(sources, *((below, "") if itself else (module, name))):
-                what = f"{name} from {module}" if name else module
-                problems.append(f"{path} imports {what}, which is not there.")
+    for path in {**subject.changes, **subject.overlay}:
+        # What the release's own file uses, it has, made by its build.
+        known = names.missing(path, subject.sources)
+        found = names.missing(path, sources) - known
+        problems += [f"{path} {what}." for what in sorted(found)]
     return problems
 
 
-def _imports(path: str, source: bytes) -> Iterator[tuple[str, str]]:
-    """Each module that is imported from torch, and the name out of it, or ''."""
-    try:
-        nodes = [*ast.walk(ast.parse(source))]
-    except (SyntaxError, ValueError):
-        return  # compiles() reports it
-    package = PurePosixPath(path).parent.parts
-    for node in nodes:
-        found: list[tuple[str, str]] = []
-        if isinstance(node, ast.Import):
-            found = [(alias.name, "") for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            above = package[: len(package) - node.level + 1] if node.level else ()
-            module = ".".join([*above, *filter(None, [node.module])])
-            found = [(module, alias.name) for alias in node.names]
-        yield from (pair for pair in found if f"{pair[0]}.".startswith("torch."))
-
-
-def _is_there(sources: Mapping[str, bytes], module: str, name: str) -> bool:
-    path = module.replace(".", "/")
-    places = [
-        f"{path}{end}" for end in (".py", "/__init__.py", ".pyi", "/__init__.pyi")
-    ]
-    contents = [sources[file] for file in places if sources.get(file)]
-    if not contents:
-        # A package may be empty, or have no __init__.py at all.
-        there = any(file.startswith(f"{path}/") for file in sources)
-        return there and (not name or _is_there(sources, f"{module}.{name}", ""))
-    if not name or name == "*" or _is_there(sources, f"{module}.{name}", ""):
-        return True
-    return any(name in (names := _bound(c)) or "*" in names for c in contents)
-
-
-def _bound(source: bytes) -> set[str]:
-    """The names that a module binds; ``*`` among them if it may have more."""
-    try:
-        open_nodes: list[ast.AST] = [ast.parse(source)]
-    except (SyntaxError, ValueError):
-        return {"*"}
-    names: set[str] = set()
-    while open_nodes:
-        node = open_nodes.pop()
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            names.add("*" if node.name == "__getattr__" else node.name)
-            continue  # its names are its own
-        if isinstance(node, ast.Name) and node.id == "globals":
-            names.add("*")
-        elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
-            names.add(node.id)
-        elif isinstance(node, ast.alias):
-            names.add(node.asname or node.name.partition(".")[0])
-        open_nodes += ast.iter_child_nodes(node)
-    return names
+def functions_were_read(subject: Subject) -> list[str]:
+    """The functions of PyTorch that the series relies on are as they were read."""
+    return relied_on.problems(
+        relied_on.read(subject.patches_root), subject.sources, subject.release.version
+    )
 
 
 #: What the command prints for each check, and the check.
 CHECKS: Mapping[str, Callable[[Subject], list[str]]] = {
-    "the series applies to the base": applies,
+    "the series applies": applies,
     "export gives the same bytes": is_fixed_point,
     "the overlay holds no file that PyTorch has": overlay_is_new,
     "nothing else lies in patches/ and torch_overlay/": nothing_else_is_there,
@@ -317,56 +264,32 @@ CHECKS: Mapping[str, Callable[[Subject], list[str]]] = {
     "no function that computes a step is changed": steps_are_unchanged,
     "each patch has author, date, subject and reason": messages_are_complete,
     "overlay and patched files compile": compiles,
-    "overlay and patched files import what is there": imports_resolve,
+    "overlay and patched files use names that are there": names_are_there,
+    "what the series relies on is as it was read": functions_were_read,
 }
 
 
-def patched_files(subject: Subject) -> dict[str, bytes]:
-    """The files that the series touches, after it.
+def report(subjects: Sequence[Subject]) -> Iterator[tuple[str, list[str]]]:
+    """Make all checks.
 
     Args:
-        subject (Subject): what is checked.
+        subjects (Sequence[Subject]): the series on each release.
 
-    Returns:
-        dict[str, bytes]: POSIX path to content; files that the series removes
-        are left out.
-
-    Raises:
-        ToolError: if the series does not apply.
+    Yields:
+        (str, list[str]): what was checked, and the problems. One that not all
+        releases have begins with those that do.
     """
-    with files.scratch() as folder:
-        for path, content in _touched_sources(subject).items():
-            files.put(folder / path, content)
-        series.apply(
-            subject.patches,
-            folder,
-            series.promises(subject.release, subject.patches_root),
-            name=f"PyTorch {subject.release}",
+    for title, find_problems in CHECKS.items():
+        found: dict[str, list[str]] = {}
+        for subject in subjects:
+            for problem in find_problems(subject):
+                found.setdefault(problem, []).append(subject.release.version)
+        yield (
+            title,
+            [
+                problem
+                if len(where) == len(subjects)
+                else f"{', '.join(where)}: {problem}"
+                for problem, where in found.items()
+            ],
         )
-        return {
-            path: (folder / path).read_bytes()
-            for path in series.touched_files(subject.patches)
-            if (folder / path).is_file()
-        }
-
-
-def _touched_sources(subject: Subject) -> dict[str, bytes]:
-    """The base's part that matters: the rest would only take time."""
-    touched = series.touched_files(subject.patches)
-    return {path: subject.sources[path] for path in touched if path in subject.sources}
-
-
-def _python_changes(subject: Subject) -> dict[str, tuple[bytes, bytes]]:
-    """Path to content before and after, for each touched Python file.
-
-    Empty if the series does not apply, which :func:`applies` reports.
-    """
-    try:
-        after = patched_files(subject)
-    except ToolError:
-        return {}
-    return {
-        path: (subject.sources.get(path, b""), after.get(path, b""))
-        for path in series.touched_files(subject.patches)
-        if path.endswith(".py")
-    }

@@ -7,20 +7,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tools import base, files, layout
 from tools.errors import ToolError
+from tools.releases import Release
 
-
-if TYPE_CHECKING:
-    from tools.releases import Release
 
 #: Systems whose wheels hold no GPU code: 80 to 140 MB.
 _PLATFORMS = ("macosx_14_0_arm64", "macosx_11_0_arm64")
 
 
-def python_files(release: "Release") -> Path:
+def python_files(release: Release) -> Path:
     """A wheel with the Python files of a release, downloaded if there is none.
 
     Args:
@@ -48,7 +45,7 @@ def python_files(release: "Release") -> Path:
     return target
 
 
-def cached(release: "Release") -> Path | None:
+def cached(release: Release) -> Path | None:
     """A wheel of a release that an earlier command has downloaded.
 
     Args:
@@ -61,7 +58,7 @@ def cached(release: "Release") -> Path | None:
     return found[0] if found else None
 
 
-def _download(release: "Release", folder: Path) -> None:
+def _download(release: Release, folder: Path) -> None:
     environment = base.pip_environment()
     if environment is None:
         raise ToolError(

@@ -522,7 +522,7 @@ def strays(
         list[Path]: the files, sorted, without what the interpreter caches.
     """
     own = {*overlay_files(overlay_root).values()}
-    listed = (ORDER_FILE, REVISION_FILE, releases.FILE)
+    listed = (ORDER_FILE, REVISION_FILE, releases.FILE, "relied-on")
     own |= {patches_root / name for name in listed}
     own |= {*patches_root.glob("*.patch"), *patches_root.glob("*/*.patch")}
     own |= {*(patches_root / BASES).glob("*")}

@@ -3,16 +3,15 @@
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from tools import fetch
 from tools.errors import ToolError
+from tools.releases import Release
 
 
-RELEASE: Any = SimpleNamespace(version="2.14.1", python=(3, 10))
+RELEASE = Release("2.14.1", (3, 10))
 WHEEL = "torch-2.14.1-cp310-none-macosx_11_0_arm64.whl"
 
 
