@@ -237,7 +237,8 @@ def compiles(subject: Subject) -> list[str]:
 
 def names_are_there(subject: Subject) -> list[str]:
     """The names that overlay and patched files use are there."""
-    sources = ChainMap(subject.overlay, subject.patched, dict(subject.sources))
+    layers = (subject.overlay, subject.patched, subject.sources)
+    sources = ChainMap(*layers)  # type: ignore[arg-type]  # nothing is written
     problems = []
     for path in {**subject.changes, **subject.overlay}:
         # What the release's own file uses, it has, made by its build.

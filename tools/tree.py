@@ -8,7 +8,8 @@ import json
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tools import files, git, layout, releases, series
@@ -52,7 +53,7 @@ _UNFINISHED = {
 }
 
 
-def wheel_sources(wheel: Path, release: str = releases.DEFAULT) -> dict[str, bytes]:
+def wheel_sources(wheel: Path, release: str = releases.DEFAULT) -> Mapping[str, bytes]:
     """The files of an official wheel that a patch may touch.
 
     Args:
@@ -60,26 +61,54 @@ def wheel_sources(wheel: Path, release: str = releases.DEFAULT) -> dict[str, byt
         release (str): the PyTorch release it must be of.
 
     Returns:
-        dict[str, bytes]: POSIX path to content of the Python sources, with line
-        feeds at the ends of lines.
+        Mapping[str, bytes]: POSIX path to content of the Python sources, with
+        line feeds at the ends of lines. A file is read when it is asked for.
 
     Raises:
-        ToolError: if the file is no intact, official wheel of the release.
+        ToolError: if the file is no official wheel of the release; later, if
+            what is read from it is damaged.
     """
+    with _readable(wheel):
+        archive = zipfile.ZipFile(wheel)
+        names = archive.namelist()
+    _check_version(wheel, names, release)
+    return _proven(_WheelSources(wheel, archive), wheel)
+
+
+@contextmanager
+def _readable(wheel: Path) -> Iterator[None]:
     try:
-        with zipfile.ZipFile(wheel) as archive:
-            names = archive.namelist()
-            _check_version(wheel, names, release)
-            sources = {
-                name: files.with_unix_lines(archive.read(name))
-                for name in sorted(names)
-                if _is_source(name)
-            }
-    except (OSError, zipfile.BadZipFile, zlib.error) as error:
+        yield
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ToolError(
             f"The wheel {wheel} cannot be read: {error}. Download it again."
         ) from error
-    return _proven(sources, wheel)
+
+
+class _WheelSources(Mapping[str, bytes]):
+    def __init__(self, wheel: Path, archive: zipfile.ZipFile) -> None:
+        self._wheel = wheel
+        self._archive = archive
+        self._read: dict[str, bytes | None] = {
+            name: None for name in sorted(archive.namelist()) if _is_source(name)
+        }
+
+    def __getitem__(self, name: str) -> bytes:
+        content = self._read[name]
+        if content is None:
+            with _readable(self._wheel):
+                content = files.with_unix_lines(self._archive.read(name))
+            self._read[name] = content
+        return content
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._read
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read)
+
+    def __len__(self) -> int:
+        return len(self._read)
 
 
 def _check_version(wheel: Path, names: Sequence[str], release: str) -> None:
@@ -118,7 +147,7 @@ def oldest_python(wheel: Path) -> tuple[int, int]:
     raise ToolError(f"{wheel} does not say which Python it needs; give another one.")
 
 
-def checkout_sources(checkout: Path) -> dict[str, bytes]:
+def checkout_sources(checkout: Path) -> Mapping[str, bytes]:
     """The tracked files of a PyTorch checkout that a patch may touch.
 
     Args:
@@ -126,7 +155,7 @@ def checkout_sources(checkout: Path) -> dict[str, bytes]:
             changes in its work tree play no part.
 
     Returns:
-        dict[str, bytes]: POSIX path to content of the Python sources, and of
+        Mapping[str, bytes]: POSIX path to content of the Python sources, and of
         the tests and documentation that a wheel does not carry.
 
     Raises:
@@ -148,7 +177,7 @@ def _is_source(name: str) -> bool:
     return name.startswith(_TOP_FOLDERS) and name.endswith(_SUFFIXES)
 
 
-def _proven(sources: dict[str, bytes], origin: Path) -> dict[str, bytes]:
+def _proven(sources: Mapping[str, bytes], origin: Path) -> Mapping[str, bytes]:
     if "torch/optim/optimizer.py" not in sources:
         raise ToolError(
             f"{origin} is not PyTorch: it has no torch/optim/optimizer.py. Give the "

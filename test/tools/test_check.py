@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from small_torch import ADAM, SOURCES, Workplace, write, write_wheel
+from small_torch import ADAM, RELEASE, SOURCES, Workplace, write, write_wheel
 from test_series import LITTER
 from test_tree import lose_a_hunk
 
@@ -18,6 +18,7 @@ Edit = tuple[str, str]
 
 def subject(workplace: Workplace, **sources: bytes) -> check.Subject:
     return check.Subject(
+        RELEASE,
         {**SOURCES, **sources},
         series.patches(root=workplace.patches),
         patches_root=workplace.patches,
@@ -114,7 +115,7 @@ def test_overlay_that_is_not_new(workplace: Workplace, path: str, message: str) 
 def test_patch_of_a_kernel(tmp_path: Path, path: str) -> None:
     write(tmp_path, {"0001-a.patch": f"diff --git a/{path} b/{path}\n"})
     patch = series.Patch("0001-a.patch", tmp_path / "0001-a.patch")
-    (problem,) = check.touches_python_only(check.Subject({}, [patch]))
+    (problem,) = check.touches_python_only(check.Subject(RELEASE, {}, [patch]))
     assert f"0001-a.patch touches {path}" in problem.replace("the compiled source ", "")
 
 
@@ -124,7 +125,7 @@ def test_patch_of_a_kernel(tmp_path: Path, path: str) -> None:
 def test_patch_of_python(tmp_path: Path, path: str) -> None:
     write(tmp_path, {"0001-a.patch": f"diff --git a/{path} b/{path}\n"})
     patch = series.Patch("0001-a.patch", tmp_path / "0001-a.patch")
-    assert check.touches_python_only(check.Subject({}, [patch])) == []
+    assert check.touches_python_only(check.Subject(RELEASE, {}, [patch])) == []
 
 
 INNER = "_multi_tensor_inner"
@@ -258,7 +259,7 @@ def importing(workplace: Workplace) -> Workplace:
 
 
 def test_imports_that_resolve(importing: Workplace) -> None:
-    assert check.imports_resolve(subject(importing)) == []
+    assert check.names_are_there(subject(importing)) == []
 
 
 @pytest.mark.parametrize(
@@ -293,7 +294,7 @@ def test_imports_of_what_is_not_there(
     file.unlink()
     if content is not None:
         file.write_text(content)
-    found = check.imports_resolve(subject(importing))
+    found = check.names_are_there(subject(importing))
     assert len(found) == len(problems)
     for problem, words in zip(found, problems):
         assert words in problem
@@ -301,7 +302,7 @@ def test_imports_of_what_is_not_there(
 
 def test_overlay_that_is_not_there(importing: Workplace) -> None:
     shutil.rmtree(importing.overlay / "torch")
-    problems = check.imports_resolve(subject(importing))
+    problems = check.names_are_there(subject(importing))
     assert "optimizer.py imports _names from torch.optim, which is not" in problems[0]
 
 
