@@ -140,7 +140,7 @@ def _export(options: argparse.Namespace) -> int:
             continue
         try:
             sources = tree.wheel_sources(wheel, release.version)
-            changed += export.refresh(release.version, sources)
+            changed += export.refresh(release.version, sources, options.tree)
         except ToolError as error:
             print(f"PyTorch {release.version}: {error}", file=sys.stderr)
     for path in sorted({*changed}):

@@ -372,6 +372,7 @@ def export(
 def refresh(
     release: str,
     sources: Mapping[str, bytes],
+    tree: Path = TREE,
     *,
     patches_root: Path = layout.PATCHES,
     overlay_root: Path = layout.OVERLAY,
@@ -383,6 +384,7 @@ def refresh(
     Args:
         release (str): the release.
         sources (Mapping[str, bytes]): its files that patches touch, or all.
+        tree (Path): the tree that was exported.
         patches_root (Path): the folder of the patches.
         overlay_root (Path): the folder of the overlay.
 
@@ -393,9 +395,12 @@ def refresh(
         ToolError: if a patch does not apply to this release.
     """
     exported = round_trip(sources, release, patches_root, overlay_root)
-    return files.replace(
-        changes(exported, patches_root=patches_root, overlay_root=overlay_root)
-    )
+    contents = changes(exported, patches_root=patches_root, overlay_root=overlay_root)
+    changed = files.replace(contents)
+    state = made_from(tree, patches_root, overlay_root)
+    state |= {path: git.blob(new) for path, new in contents.items()}
+    write_made_from(tree, state, patches_root, overlay_root)
+    return changed
 
 
 def _refuse_to_lose(

@@ -314,8 +314,7 @@ def state_of_series(patches_root: Path, overlay_root: Path) -> dict[Path, str]:
         git blob hash.
     """
     paths = [
-        patches_root / series.ORDER_FILE,
-        *patches_root.rglob("*.patch"),
+        *filter(Path.is_file, patches_root.rglob("*")),
         *series.overlay_files(overlay_root).values(),
     ]
     return {path: git.blob(files.content(path)) for path in paths}

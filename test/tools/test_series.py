@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from small_torch import SOURCES, Workplace, write
 
-from tools import git, series
+from tools import files, git, series
 from tools.errors import ToolError
 
 
@@ -44,12 +44,46 @@ def test_patches_are_in_the_order_of_the_file(tmp_path: Path) -> None:
     assert names(series.patches(root=tmp_path)) == ["0002-b.patch", "0001-a.patch"]
 
 
-def test_a_release_has_its_own_variants(tmp_path: Path) -> None:
-    write_order(tmp_path, "a.patch\nb.patch\n", "a.patch", "b.patch", "2.12.0/b.patch")
-    paths = [patch.path for patch in series.patches("2.12.0", tmp_path)]
-    assert paths == [tmp_path / "a.patch", tmp_path / "2.12.0" / "b.patch"]
-    paths = [patch.path for patch in series.patches(root=tmp_path)]
-    assert paths == [tmp_path / "a.patch", tmp_path / "b.patch"]
+@pytest.mark.parametrize(
+    ("release", "found"),
+    [
+        ("2.15.0", ["a", "b", "c"]),
+        ("2.14.1", ["a", "2.14.1/b", "c"]),
+        ("2.14.0", ["a", "2.14.1/b", "c"]),
+        ("2.12.1", ["a", "2.14.1/b", "c"]),
+        ("2.9.1", ["2.9.1/a", "2.14.1/b"]),
+        ("2.8.0", ["2.9.1/a", "2.14.1/b"]),
+    ],
+)
+def test_variants_serve_what_is_older(
+    tmp_path: Path, release: str, found: list[str]
+) -> None:
+    # The folders are not in the order of text.
+    variants = ("2.14.1/b.patch", "2.9.1/a.patch")
+    order = "a.patch\nb.patch\nc.patch  # since 2.12.1\n"
+    write_order(tmp_path, order, "a.patch", "b.patch", "c.patch", *variants)
+    paths = [patch.path for patch in series.patches(release, tmp_path)]
+    assert paths == [tmp_path / f"{path}.patch" for path in found]
+
+
+def test_promises(template: Workplace) -> None:
+    found = series.promises(root=template.patches)
+    assert found == series.blobs(series.patches(root=template.patches))
+    written = (template.patches / "bases" / "2.13.0").read_bytes()
+    assert series.promised(found) == written
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"bases.2\.13\.0 is missing.*materialize --release 2\.13\.0"),
+        ("1234 5678  torch/hub.py\n", r"Line 1 of .*2\.13\.0 is not two hashes"),
+    ],
+)
+def test_bad_promises(tmp_path: Path, content: str | None, message: str) -> None:
+    write(tmp_path, {} if content is None else {"bases/2.13.0": content})
+    with pytest.raises(ToolError, match=message):
+        series.promises(root=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -181,12 +215,47 @@ def test_file_of_another_release(patches: list[series.Patch], folder: Path) -> N
     file.write_bytes(file.read_bytes().replace(b"line_30 = 30", b"line_30 = 0"))
     before = contents(folder)
     with pytest.raises(
-        ToolError, match=r"optimizer\.py in .* is not the file of PyTorch 2"
+        ToolError, match=r"optimizer\.py in .* is not the file that the patches are"
     ):
         series.apply(patches, folder)
     assert contents(folder) == before
-    series.apply(patches, folder, exact=False)
-    assert b"line_50 = 'fifty'" in file.read_bytes()
+
+
+def test_patches_of_another_release(
+    patches: list[series.Patch], folder: Path, template: Workplace
+) -> None:
+    """Their index lines do not fit; what is promised for the release does."""
+    path = "torch/optim/optimizer.py"
+    expected = (template.tree / path).read_bytes().replace(b"line_30 = 30", b"x = 0")
+    file = folder / path
+    file.write_bytes(file.read_bytes().replace(b"line_30 = 30", b"x = 0"))
+    promises = series.blobs(patches)
+    promises[path] = (git.blob(file.read_bytes()), git.blob(expected))
+    series.apply(patches, folder, promises)
+    assert file.read_bytes() == expected
+    series.reverse(patches, folder, promises)
+    assert git.blob(file.read_bytes()) == promises[path][0]
+
+
+def test_file_of_which_nothing_is_promised(
+    patches: list[series.Patch], folder: Path
+) -> None:
+    with pytest.raises(ToolError, match=r"changes torch/optim/adam\.py, of which"):
+        series.apply(patches, folder, {})
+    assert contents(folder) == SOURCES
+
+
+def test_patch_that_lost_a_hunk(
+    patches: list[series.Patch], folder: Path, tmp_path: Path
+) -> None:
+    text = patches[0].path.read_text()
+    write(tmp_path, {"cut.patch": text[: text.rindex("diff --git")]})
+    cut = [series.Patch("cut.patch", tmp_path / "cut.patch"), patches[1]]
+    message = r"optimizer\.py did not become what it must: 0002-Name-the-second"
+    promises = series.blobs(patches)
+    with pytest.raises(ToolError, match=message):
+        series.apply(cut, folder, promises)
+    assert contents(folder) == SOURCES
 
 
 def test_the_user_s_configuration_plays_no_part(
@@ -214,18 +283,33 @@ def test_the_user_s_configuration_plays_no_part(
     assert (folder / "torch/blanks.py").read_bytes() == after
 
 
+def now(folder: Path, patches: list[series.Patch]) -> dict[str, tuple[str, str]]:
+    """Promises that take the files as they are."""
+    blobs = {
+        path: git.blob(files.content(folder / path))
+        for path in series.touched_files(patches)
+    }
+    return {path: (blob, blob) for path, blob in blobs.items()}
+
+
+@pytest.mark.parametrize("back", [False, True])
 def test_rejected_hunk_is_named_and_nothing_changes(
-    patches: list[series.Patch], folder: Path
+    patches: list[series.Patch], folder: Path, back: bool
 ) -> None:
+    if back:
+        series.apply(patches, folder)
     file = folder / "torch/optim/optimizer.py"
     file.write_bytes(file.read_bytes().replace(b"line_49 = 49", b"line_49 = 0"))
     before = contents(folder)
     message = (
-        r"Patch 0002-Name-the-second\.patch does not apply: hunk 1 of "
-        r"torch/optim/optimizer\.py found no place"
+        rf"Patch 0002-Name-the-second\.patch {'cannot be taken back' if back else ''}"
+        rf"{'' if back else 'does not apply'}: hunk 1 of torch/optim/optimizer\.py "
+        "found no place"
     )
     with pytest.raises(ToolError, match=message):
-        series.apply(patches, folder)
+        (series.reverse if back else series.apply)(
+            patches, folder, now(folder, patches)
+        )
     assert contents(folder) == before
 
 
@@ -238,8 +322,9 @@ def test_number_of_the_rejected_hunk(tmp_path: Path, folder: Path) -> None:
         "@@ -20,2 +21,3 @@\n line_20 = 20\n+x = 2\n line_0 = 0\n"
     )
     write(tmp_path, {"a.patch": diff})
+    patches = [series.Patch("a.patch", tmp_path / "a.patch")]
     with pytest.raises(ToolError, match=r"hunk 2 of torch/optim/optimizer\.py"):
-        series.apply([series.Patch("a.patch", tmp_path / "a.patch")], folder)
+        series.apply(patches, folder, now(folder, patches))
 
 
 def test_missing_file_is_named(patches: list[series.Patch], folder: Path) -> None:
@@ -249,7 +334,7 @@ def test_missing_file_is_named(patches: list[series.Patch], folder: Path) -> Non
         r"0001.*\.patch does not apply: there is no file torch/optim/optimizer\.py"
     )
     with pytest.raises(ToolError, match=message):
-        series.apply(patches, folder)
+        series.apply(patches, folder, now(folder, patches))
     assert contents(folder) == before
 
 
@@ -267,15 +352,6 @@ def test_reversed_without_being_applied(
     with pytest.raises(ToolError, match="are not applied"):
         series.reverse(patches, folder)
     assert contents(folder) == SOURCES
-
-
-def test_rejected_reversal_is_named(patches: list[series.Patch], folder: Path) -> None:
-    series.apply(patches, folder)
-    file = folder / "torch/optim/optimizer.py"
-    file.write_bytes(file.read_bytes().replace(b"line_49 = 49", b"line_49 = 0"))
-    message = r"Patch 0002.*\.patch cannot be taken back: hunk 1 of .*optimizer\.py"
-    with pytest.raises(ToolError, match=message):
-        series.reverse(patches, folder)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a script stands in for git")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from small_torch import OVERLAY, SOURCES, Workplace, write, write_wheel
 
-from tools import export, git, series, tree
+from tools import git, series, tree
 from tools.errors import ToolError
 
 
@@ -325,7 +325,7 @@ exec {shutil.which("git")} "$@"
 
     def test_patch_that_lost_a_hunk(self, workplace: Workplace) -> None:
         lose_a_hunk(workplace)
-        message = r"Patch 0002-Name-the-second\.patch does not make of .*optimizer\.py"
+        message = r"optimizer\.py did not become what it must: .*0002-Name-the-second"
         with pytest.raises(ToolError, match=message):
             workplace.materialize()
 
@@ -342,6 +342,8 @@ class TestExport:
         assert sorted(workplace.written()) == [
             "patches/0001-Name-the-first.patch",
             "patches/0002-Name-the-second.patch",
+            "patches/bases/2.13.0",
+            "patches/releases",
             "patches/revision",
             "patches/series",
             "torch_overlay/torch/optim/_names/__init__.py",
@@ -428,6 +430,7 @@ class TestExport:
         assert changed == {
             "0001-Name-the-first.patch",
             "0002-Name-the-second.patch",  # its index line
+            "2.13.0",
             "keys.py",
             "revision",
         }
@@ -443,7 +446,10 @@ class TestExport:
             ("torch_overlay/torch/optim/_names/__init__.py", "names = 'mine'\n"),
             ("torch_overlay/torch/optim/_names/keys.py", "keys = 'mine'\n"),
             ("patches/0002-Name-the-second.patch", "as a pull brought it\n"),
-            ("patches/0003-Pulled.patch", "as a pull brought it\n"),
+            (
+                "patches/series",
+                "# Pulled.\n0001-Name-the-first.patch\n0002-Name-the-second.patch\n",
+            ),
         ],
     )
     def test_work_outside_the_tree_is_kept(
@@ -582,6 +588,8 @@ class TestExport:
         changed = workplace.export()
         assert sorted(workplace.written()) == [
             "patches/0001-Name-the-first.patch",
+            "patches/bases/2.13.0",
+            "patches/releases",
             "patches/revision",
             "patches/series",
         ]
@@ -607,32 +615,19 @@ class TestExport:
         assert log(workplace)[-1] == "[optim] Name the third"
         assert workplace.export() == []
 
-    def test_comments_of_the_order_file_are_kept(self, workplace: Workplace) -> None:
-        order = workplace.patches / "series"
-        order.write_text(
-            "# Header.\n\n# Not needed upstream.\n0001-Name-the-first.patch\n"
-            "0002-Name-the-second.patch  # forwarded\n# The end.\n"
-        )
+    @pytest.mark.parametrize("header", ["# Header.\n", "# Header.\n\n", ""])
+    def test_header_of_the_order_file_is_kept(
+        self, workplace: Workplace, header: str
+    ) -> None:
+        names = "0001-Name-the-first.patch\n0002-Name-the-second.patch\n"
+        (workplace.patches / "series").write_text(header + names)
         assert workplace.export() == []
 
-    def test_order_file_with_renumbered_patches(self) -> None:
-        before = (
-            "# Header.\n\n# Not needed upstream.\n0001-a.patch\n"
-            "0002-b.patch  # forwarded\n0003-c.patch # gone\n# The end.\n"
-        )
-        after = export.ordered(
-            before, ["0001-new.patch", "0002-a.patch", "0003-b.patch"]
-        )
-        assert after.decode() == (
-            "# Header.\n\n0001-new.patch\n# Not needed upstream.\n0002-a.patch\n"
-            "0003-b.patch  # forwarded\n# The end.\n"
-        )
-
-    @pytest.mark.parametrize("header", ["# Header.\n", "# Header.\n\n", ""])
-    @pytest.mark.parametrize("old", ["", "0001-b.patch\n"])
-    def test_header_of_the_order_file_stays_first(self, header: str, old: str) -> None:
-        after = export.ordered(header + old, ["0001-a.patch"])
-        assert after.decode() == f"{header}0001-a.patch\n"
+    def test_two_commits_with_one_subject(self, workplace: Workplace) -> None:
+        workplace.edit("torch/hub.py", "1", "2")
+        workplace.commit("Name the first\n\nAgain.")
+        with pytest.raises(ToolError, match="Two commits have the same subject"):
+            workplace.export()
 
     def test_failed_writing_changes_nothing(
         self, workplace: Workplace, monkeypatch: pytest.MonkeyPatch
@@ -655,69 +650,7 @@ class TestExport:
         assert len(calls) == 2
         assert workplace.written() == before
         monkeypatch.undo()
-        assert len(workplace.export()) == 4
-
-
-class TestRelease:
-    """Variants of patches for a release other than the base release."""
-
-    OTHER = "2.12.0"
-
-    @pytest.fixture
-    def sources(self) -> dict[str, bytes]:
-        """The same, but for a line far from all hunks and one beside a hunk."""
-        path = "torch/optim/optimizer.py"
-        changed = SOURCES[path].replace(b"line_30 = 30\n", b"")
-        return {**SOURCES, path: changed.replace(b"line_49 = 49", b"line_49 = 0")}
-
-    @pytest.fixture
-    def other(self, workplace: Workplace, sources: dict[str, bytes]) -> Workplace:
-        with pytest.raises(ToolError, match="0002-Name-the-second"):
-            workplace.materialize(sources, release=self.OTHER)
-        workplace.edit("torch/optim/optimizer.py", "line_50 = 50", "line_50 = 'fifty'")
-        workplace.edit("torch/optim/adam.py", "step(self)", "step(self, named=0)")
-        workplace.git("add", "-A")
-        workplace.git("am", "--continue")
-        return workplace
-
-    def test_only_what_differs_is_written(
-        self, other: Workplace, sources: dict[str, bytes]
-    ) -> None:
-        before = other.written()
-        variant = other.patches / self.OTHER / "0002-Name-the-second.patch"
-        assert other.export(self.OTHER) == [variant, other.patches / "revision"]
-        after = other.written()
-        before["patches/revision"] = after["patches/revision"]
-        del after[f"patches/{self.OTHER}/0002-Name-the-second.patch"]
-        assert after == before
-        assert other.materialize(sources, release=self.OTHER)[1].path == variant
-        assert other.export() == []
-
-    def test_variant_that_became_common_is_removed(self, other: Workplace) -> None:
-        other.export()
-        variant = other.patches / self.OTHER / "0002-Name-the-second.patch"
-        variant.write_bytes((other.patches / variant.name).read_bytes())
-        other.materialize(release=self.OTHER)
-        assert variant in other.export()
-        assert not variant.parent.exists()
-
-    def test_tree_of_another_release(self, workplace: Workplace) -> None:
-        with pytest.raises(ToolError, match=r"was made for PyTorch 2\.13\.0, not 2\.1"):
-            workplace.export(self.OTHER)
-
-    def test_overlay_is_common(self, other: Workplace) -> None:
-        other.edit("torch/optim/_names/__init__.py", "1", "2")
-        other.commit("Change the overlay")
-        with pytest.raises(ToolError, match=r"overlay file .* would change"):
-            other.export()
-
-    def test_series_is_common(self, other: Workplace) -> None:
-        before = other.written()
-        other.edit("torch/hub.py", "1", "2")
-        other.commit("Name the third\n\nWhy not.")
-        with pytest.raises(ToolError, match=r"other patches here .0003-Name-the-third"):
-            other.export()
-        assert other.written() == before
+        assert len(workplace.export()) == 5
 
 
 def test_series_of_a_tree_applies_to_a_plain_folder(
