@@ -472,8 +472,10 @@ def changes(
         **variants.contents(every, slugs, patches_root),
         **_overlay(exported, overlay_root),
         patches_root / releases.FILE: releases.listed(supported),
-        patches_root / series.BASES / version: series.promised(exported.promises),
     }
+    if exported.promises:
+        promised = series.promised(exported.promises)
+        contents[patches_root / series.BASES / version] = promised
     return {p: new for p, new in contents.items() if files.content(p) != new}
 
 

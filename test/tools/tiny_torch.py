@@ -10,7 +10,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from tools import git, layout, series
+from tools import git, layout, releases, series
 
 
 WHEEL_TAGS = "cp311-cp311-manylinux_2_28_x86_64"
@@ -199,6 +199,11 @@ def repository(folder):
         shutil.copyfile(layout.ROOT / name, folder / name)
     patch(folder / "patches")
     (folder / "patches" / "series").write_text("0001-Change-two-lines.patch\n")
+    listed = releases.listed([releases.Release(releases.DEFAULT, (3, 10))])
+    (folder / "patches" / "releases").write_bytes(listed)
+    promised = series.promised(series.blobs(series.patches(root=folder / "patches")))
+    (folder / "patches" / "bases").mkdir()
+    (folder / "patches" / "bases" / releases.DEFAULT).write_bytes(promised)
     new = folder / "torch_overlay" / "torch" / "optim" / "_names" / "keys.py"
     new.parent.mkdir(parents=True)
     new.write_text("KEYS = 1\n")
