@@ -12,26 +12,27 @@ from pathlib import Path
 # Not there in an isolated interpreter ("python -I").
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from tools import series
-from tools.backend import make
-from tools.base import BASE_RELEASE
+from tools import releases
+from tools.backend import add_start, make, start
 from tools.errors import REPORTED, report
+from tools.patched import Series, labeled
 
 
 _EPILOG = f"""\
-With neither --base-wheel nor --source, the environment is asked for a base
-(OPTIM_NAMES_SOURCE, then OPTIM_NAMES_BASE_WHEEL). Failing both, pip downloads
-the official wheel of torch {BASE_RELEASE} for this interpreter, as your pip
-configuration says, and the file is kept in build/cache (or OPTIM_NAMES_CACHE).
+Without any of them, the environment is asked (OPTIM_NAMES_SOURCE, then
+OPTIM_NAMES_BASE_WHEEL, then OPTIM_NAMES_RELEASE), and without these it is
+PyTorch {releases.DEFAULT}. pip downloads the official wheel for this interpreter, as
+your pip configuration says, and the file is kept in build/cache (or
+OPTIM_NAMES_CACHE).
 """
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="setup.py",
-        description=f"Build torch {BASE_RELEASE} with parameter names in optimizers.",
+        description="Build torch with parameter names in optimizers.",
         epilog="To install it, run 'pip install .'; 'setup.py bdist_wheel --help' "
-        "tells where the base comes from.",
+        "tells what it starts from.",
         allow_abbrev=False,
     )
     parser.add_argument("--name", action="version", version="torch")
@@ -40,7 +41,8 @@ def _parser() -> argparse.ArgumentParser:
     build = commands.add_parser(
         "bdist_wheel",
         help="write the patched wheel",
-        description="Write the patched wheel and print its path.",
+        description="Write the patched wheel and print its path. With --source,\n"
+        "arguments that are not listed here go to PyTorch's own setup.py.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -53,16 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="the folder for the wheel (default: dist)",
     )
-    build.add_argument(
-        "--base-wheel", type=Path, metavar="FILE", help="an official wheel to patch"
-    )
-    build.add_argument(
-        "--source",
-        type=Path,
-        metavar="DIR",
-        help="a PyTorch checkout to build from; arguments that are not listed here go "
-        "to PyTorch's own setup.py bdist_wheel",
-    )
+    add_start(build)
     return parser
 
 
@@ -86,13 +79,13 @@ def main(arguments: list[str]) -> int:
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     if options.version:
-        revision = series.revision(series.patches(), series.overlay_files())
-        print(f"{BASE_RELEASE}+{series.label(revision)}")
+        release = start({}).wanted.release
+        print(labeled(release, Series(release).label))
         return 0
     if options.command is None:
         parser.print_help()
         return 2
-    print(make(options.base_wheel, options.source, options.dist_dir, rest))
+    print(make(start(vars(options)), options.dist_dir, rest))
     return 0
 
 

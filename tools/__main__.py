@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from tools import (
+    apply,
+    backend,
     base,
     check,
     export,
@@ -18,10 +20,8 @@ from tools import (
     releases,
     relied_on,
     series,
-    source,
     tree,
     view,
-    wheel,
 )
 from tools.base import BASE_RELEASE
 from tools.errors import REPORTED, ToolError, report
@@ -41,6 +41,7 @@ examples:
   python -m tools check                what must hold before the series is sent
   python -m tools wheel                a patched wheel in dist/
   python -m tools status               which torch is installed
+  python -m tools apply                the series over the installed torch, in place
 
 to change a patch:
   python -m tools materialize
@@ -240,17 +241,19 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    found = status(series.patches(), series.overlay_files())
+    found = status()
     print(found.text)
     return 0 if found.current else 1
 
 
+def _apply(options: argparse.Namespace) -> int:
+    print(apply.revert() if options.revert else apply.apply())
+    return 0
+
+
 def _wheel(options: argparse.Namespace) -> int:
     start = time.perf_counter()
-    if options.source:
-        built = source.build(options.source, options.dist_dir)
-    else:
-        built = wheel.build(base.find(options.base_wheel), options.dist_dir)
+    built = backend.make(backend.start(vars(options)), options.dist_dir)
     print(f"{_relative(built)}, in {_since(start)}.")
     return 0
 
@@ -405,8 +408,25 @@ def _parser() -> argparse.ArgumentParser:
         "The exit status is 0 if it holds the series as it is in this repository.",
     )
 
-    command = add("wheel", _wheel, "build the patched torch wheel")
-    _add_base(command)
+    command = add(
+        "apply",
+        _apply,
+        "lay the series over the installed torch, in place",
+        "All files that it touches must be, byte for byte, those of a release that the "
+        "series is for, or of an earlier apply. Their originals are kept. A torch that "
+        "pip can get is better served by 'pip install .'.",
+    )
+    command.add_argument(
+        "--revert", action="store_true", help="put the original files back"
+    )
+
+    command = add(
+        "wheel",
+        _wheel,
+        "build the patched torch wheel",
+        f"Default: for PyTorch {releases.DEFAULT}, or what the environment names.",
+    )
+    backend.add_start(command)
     command.add_argument(
         "-d",
         "--dist-dir",

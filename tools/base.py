@@ -1,4 +1,4 @@
-"""The base release, found or downloaded."""
+"""The official wheel to start from, found or downloaded."""
 
 import os
 import platform
@@ -9,21 +9,24 @@ import sys
 import sysconfig
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from tools import files, layout, releases
 from tools.errors import ToolError
+from tools.patched import unlabeled
 
 
-#: The PyTorch release that the series applies to.
+#: The release that is taken if nobody names one.
 BASE_RELEASE = releases.DEFAULT
 
 #: Names an official wheel to use instead of a downloaded one.
 VARIABLE = "OPTIM_NAMES_BASE_WHEEL"
 
-_WHEELS = f"torch-{BASE_RELEASE}[+-]*.whl"
+#: Names the release, and perhaps the variant, of the wheel to download.
+RELEASE_VARIABLE = "OPTIM_NAMES_RELEASE"
 
 #: What the file beside a cached wheel is called, which tells damage.
 _CHECKSUM = ".crc32"
@@ -38,16 +41,103 @@ _LEGACY = {
 }
 
 
-def find(given: Path | None = None) -> Path:
-    """The official wheel of the base release.
+@dataclass(frozen=True)
+class Wanted:
+    """Which official wheel to start from.
 
-    The first of: ``given``; ``$OPTIM_NAMES_BASE_WHEEL``; the wheel in the cache
-    for the running interpreter; what ``pip`` downloads, which then is the wheel
-    in the cache. The user's configuration of ``pip`` decides which variant
-    (CPU, CUDA, ...) that is.
+    Attributes:
+        release (str): a supported release, e.g. ``"2.13.0"``.
+        variant (str, optional): what follows the release in the wheel's version:
+            ``"cpu"``, ``"cu130"``, or ``""`` if nothing does. Default: whatever
+            the user's configuration of ``pip`` gives.
+    """
+
+    release: str = releases.DEFAULT
+    variant: str | None = None
+
+    @property
+    def requirement(self) -> str:
+        """The wheel as ``pip`` is asked for it."""
+        if self.variant:
+            return f"torch=={self.release}+{self.variant}"
+        # With two signs, a wheel of any variant would do.
+        return f"torch{'==' if self.variant is None else '==='}{self.release}"
+
+    @property
+    def pattern(self) -> str:
+        """What the file names of such wheels match."""
+        end = {None: "[+-]*", "": "-*"}.get(self.variant, f"+{self.variant}-*")
+        return f"torch-{self.release}{end}.whl"
+
+
+def wanted(version: str | None = None) -> Wanted:
+    """What a version asks for.
+
+    Args:
+        version (str, optional): a release, with or without a variant:
+            ``"2.13.0"`` or ``"2.13.0+cpu"``. Default: the default release.
+
+    Returns:
+        Wanted: of any variant if the version has none.
+
+    Raises:
+        ToolError: if the release is not supported.
+    """
+    if not version:
+        return Wanted()
+    _, plus, variant = version.partition("+")
+    return Wanted(releases.find(version).version, variant if plus else None)
+
+
+def wanted_here() -> Wanted:
+    """The release and variant of the torch that ``pip`` would replace.
+
+    Returns:
+        Wanted: those; the default release if no torch is installed.
+
+    Raises:
+        ToolError: if the installed torch is not of a supported release.
+    """
+    version = installed_version()
+    if version is None:
+        return Wanted()
+    published = unlabeled(version)
+    try:
+        release = releases.find(published).version
+    except ToolError as error:
+        raise ToolError(
+            f"torch {version} is installed for {sys.executable}. {error} To replace it, "
+            f"name a release: {RELEASE_VARIABLE}={releases.DEFAULT}. If its Python files "
+            "are those of a release that the series is for, 'python -m tools apply' "
+            "changes it in place."
+        ) from error
+    return Wanted(release, published.partition("+")[2])
+
+
+def installed_version() -> str | None:
+    """The version of the torch that ``pip`` would replace, as ``pip`` knows it.
+
+    Returns:
+        str, optional: for example ``"2.13.0+cpu"``; None if there is no torch.
+    """
+    ask = "import importlib.metadata as m; print(m.version('torch'))"
+    for environment in _environments():
+        done = _python(environment, "-c", ask)
+        if done.returncode == 0:
+            return done.stdout.decode().strip()
+    return None
+
+
+def find(given: Path | None = None, what: Wanted | None = None) -> Path:
+    """The official wheel to start from.
+
+    The first of: ``given``; what is asked for, from the cache for the running
+    interpreter or else downloaded by ``pip``; the wheel that
+    ``$OPTIM_NAMES_BASE_WHEEL`` names; the wheel of the default release.
 
     Args:
         given (Path, optional): a wheel that the user named.
+        what (Wanted, optional): what to take from the cache, or download.
 
     Returns:
         Path: the wheel. Its content is not looked at.
@@ -56,16 +146,18 @@ def find(given: Path | None = None) -> Path:
         ToolError: if a named wheel does not exist, the cache holds several, or
             it cannot be downloaded.
     """
-    named = named_wheel(given)
-    if named is not None:
-        if not named.is_file():
-            what = "is not a file" if named.exists() else "does not exist"
-            raise ToolError(
-                f"The wheel {named.absolute()} {what}. Give the path of an official "
-                f"wheel of torch {BASE_RELEASE}, or none to have it downloaded."
-            )
-        return named
-    return cached() or _download()
+    if what is None:
+        given = named_wheel(given)
+    if given is None:
+        what = what or Wanted()
+        return cached(what) or _download(what)
+    if not given.is_file():
+        problem = "is not a file" if given.exists() else "does not exist"
+        raise ToolError(
+            f"The wheel {given.absolute()} {problem}. Give the path of an official "
+            "wheel of torch, or none to have it downloaded."
+        )
+    return given
 
 
 def named_wheel(given: Path | None = None) -> Path | None:
@@ -81,21 +173,26 @@ def named_wheel(given: Path | None = None) -> Path | None:
     return given or (Path(configured) if configured else None)
 
 
-def cached() -> Path | None:
+def cached(what: Wanted) -> Path | None:
     """The wheel that an earlier build downloaded for the running interpreter.
+
+    Args:
+        what (Wanted): which wheel.
 
     Returns:
         Path, optional: the wheel, if there is one that is not damaged.
 
     Raises:
-        ToolError: if there are several.
+        ToolError: if there are several variants, and none is asked for.
     """
-    wheels = sorted(filter(Path.is_file, cache_folder().glob(_WHEELS)))
+    wheels = sorted(filter(Path.is_file, cache_folder().glob(what.pattern)))
     if len(wheels) > 1:
         names = " and ".join(wheel.name for wheel in wheels)
+        variant = wheels[0].name.split("-")[1]
         raise ToolError(
-            f"The cache {cache_folder()} holds {names}. Delete all but one of them, or "
-            f"name the one to use in {VARIABLE}."
+            f"The cache {cache_folder()} holds {names}. Name the release with its "
+            f"variant, e.g. {RELEASE_VARIABLE}={variant}, or the wheel to use in "
+            f"{VARIABLE}."
         )
     return wheels[0] if wheels and _is_intact(wheels[0]) else None
 
@@ -216,32 +313,38 @@ def _two(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
 
 
-def _download() -> Path:
+def _download(what: Wanted) -> Path:
     """Have ``pip`` fetch the wheel, and move it into the cache when complete."""
+    oldest = releases.find(what.release).python
+    if sys.version_info[:2] < oldest:
+        raise ToolError(
+            f"PyTorch {what.release} needs Python {oldest[0]}.{oldest[1]} or later, and "
+            f"{sys.executable} is {sys.version_info[0]}.{sys.version_info[1]}."
+        )
     environment = pip_environment()
     if environment is None:
         raise ToolError(
-            f"{sys.executable} has no pip to download torch {BASE_RELEASE} with. "
+            f"{sys.executable} has no pip to download {what.requirement} with. "
             f"Install pip for it, or name an official wheel in {VARIABLE}."
         )
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with files.scratch(folder) as scratch:
-            _run_pip(environment, scratch)
-            wheels = list(scratch.glob(_WHEELS))
+            _run_pip(environment, what, scratch)
+            wheels = list(scratch.glob(what.pattern))
             if len(wheels) != 1:
                 raise ToolError(
-                    f"pip downloaded no wheel of torch {BASE_RELEASE}. Get an official "
+                    f"pip downloaded no wheel of {what.requirement}. Get an official "
                     f"one for this interpreter, and name it in {VARIABLE}."
                 )
             target = folder / wheels[0].name
-            # Whatever is there is damaged.
-            for old in folder.glob(_WHEELS):
-                old.unlink()
             # pip has compared it with the index.
             note = target.with_name(target.name + _CHECKSUM)
             _write_checksum(note, _checksum(wheels[0]))
+            # Whatever is there is damaged.
+            for old in folder.glob(what.pattern):
+                old.unlink()
             os.replace(wheels[0], target)
     except OSError as error:
         raise ToolError(
@@ -251,18 +354,17 @@ def _download() -> Path:
     return target
 
 
-def _run_pip(environment: Mapping[str, str], folder: Path) -> None:
+def _run_pip(environment: Mapping[str, str], what: Wanted, folder: Path) -> None:
     """Download the wheel into a folder, with pip's own progress on a terminal."""
-    requirement = f"torch=={BASE_RELEASE}"
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download"]
     command += ["--no-deps", "--only-binary", "torch", "--dest", str(folder)]
     if sys.stderr.isatty():
         # Standard output may carry a result of its own; progress goes beside it.
-        done = subprocess.run([*command, requirement], env=environment, stdout=2)
+        done = subprocess.run([*command, what.requirement], env=environment, stdout=2)
         reason = "its messages are above"
     else:
         done = subprocess.run(
-            [*command, "--quiet", "--progress-bar", "off", requirement],
+            [*command, "--quiet", "--progress-bar", "off", what.requirement],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -270,37 +372,50 @@ def _run_pip(environment: Mapping[str, str], folder: Path) -> None:
         )
         reason = (done.stdout or b"").decode("utf-8", "replace").strip()
     if done.returncode:
+        advice = f"or name an official wheel in {VARIABLE}."
+        if what.variant is not None:
+            advice = (
+                "which may lack the index that has this variant (PIP_EXTRA_INDEX_URL). "
+                f"Or name an official wheel in {VARIABLE}; or the release alone, "
+                f"{RELEASE_VARIABLE}={what.release}, for the variant that pip finds; or "
+                "change an installed torch in place: python -m tools apply."
+            )
         raise ToolError(
-            f"pip could not download torch {BASE_RELEASE} for {sys.executable}. Check "
-            "the network and pip's configuration, or name an official wheel in "
-            f"{VARIABLE}. What pip says: {reason}"
+            f"pip could not download {what.requirement} for {sys.executable}. Check "
+            f"the network and pip's configuration, {advice} What pip says: {reason}"
         )
 
 
 def pip_environment() -> dict[str, str] | None:
     """The environment in which the running interpreter has ``pip``.
 
-    In the isolation of its own builds, ``pip`` hides the site-packages folder
-    that it lives in behind ``PYTHONPATH``; so that variable is also tried
-    without.
-
     Returns:
         dict[str, str], optional: the environment; None if there is no ``pip``.
     """
-    plain = dict(os.environ)
-    exposed = {
-        name: value
-        for name, value in plain.items()
-        if name not in ("PYTHONPATH", "PYTHONNOUSERSITE")
-    }
-    for environment in (plain, exposed):
-        found = subprocess.run(
-            [sys.executable, "-m", "pip", "--version"],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        if found.returncode == 0:
+    for environment in _environments():
+        if _python(environment, "-m", "pip", "--version").returncode == 0:
             return environment
     return None
+
+
+def _environments() -> Iterator[dict[str, str]]:
+    """Environments in which the interpreter may find what is installed for it.
+
+    In the isolation of its own builds, ``pip`` hides the site-packages folder
+    that it installs into behind ``PYTHONPATH``, so that the second is without.
+    """
+    yield dict(os.environ)
+    hiding = ("PYTHONPATH", "PYTHONNOUSERSITE")
+    yield {name: value for name, value in os.environ.items() if name not in hiding}
+
+
+def _python(
+    environment: Mapping[str, str], *arguments: str
+) -> "subprocess.CompletedProcess[bytes]":
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )

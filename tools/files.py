@@ -135,7 +135,7 @@ def replace(contents: Mapping[Path, bytes | None]) -> list[Path]:
     """Give files new contents; on an error each is as it was.
 
     A file that holds its new content already is not written, so its time
-    stays.
+    stays. Others keep their mode. They are written in the order given.
 
     Args:
         contents (Mapping[Path, bytes or None]): new contents; ``None`` removes
@@ -159,6 +159,8 @@ def replace(contents: Mapping[Path, bytes | None]) -> list[Path]:
             if new is not None:
                 staged[path] = folder / str(number)
                 staged[path].write_bytes(new)
+                if path.exists():
+                    shutil.copymode(path, staged[path])
         with restored_on_failure(changed):
             for path in changed:
                 if path in staged:
@@ -167,6 +169,18 @@ def replace(contents: Mapping[Path, bytes | None]) -> list[Path]:
                 else:
                     path.unlink()
     return list(changed)
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders that are empty, and those that hold nothing else.
+
+    Args:
+        folders (Iterable[Path]): the folders; those that are not empty stay.
+    """
+    for folder in sorted(folders, reverse=True):
+        while folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+            folder = folder.parent
 
 
 def content(path: Path) -> bytes | None:

@@ -9,12 +9,12 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from tools import files, layout, series
-from tools.base import BASE_RELEASE
+from tools import files, layout, releases, series
 from tools.errors import ToolError
+from tools.patched import Series, labeled
 
 
 #: Names a checkout to build from instead of an official wheel.
@@ -30,39 +30,24 @@ DESTINATION = layout.BUILD / "source"
 _GENERATED = ("build", "dist")
 
 
-def checkout(given: Path | None = None) -> Path | None:
-    """The checkout that the user named, by an argument or in the environment.
-
-    Args:
-        given (Path, optional): the argument.
-
-    Returns:
-        Path, optional: the checkout, whether it exists or not.
-    """
-    configured = os.environ.get(VARIABLE)
-    return given or (Path(configured) if configured else None)
-
-
 def build(
     checkout: Path,
     out_dir: Path,
     arguments: Sequence[str] = (),
     *,
-    patches: Sequence[series.Patch] | None = None,
-    overlay: Mapping[str, Path] | None = None,
+    patches_root: Path = layout.PATCHES,
+    overlay_root: Path = layout.OVERLAY,
     destination: Path = DESTINATION,
 ) -> Path:
     """Build a patched wheel from a copy of a checkout.
 
     Args:
-        checkout (Path): a PyTorch checkout of the base release.
+        checkout (Path): a PyTorch checkout of a supported release.
         out_dir (Path): the folder for the wheel; it is made if need be.
         arguments (Sequence[str]): further arguments for PyTorch's own
             ``setup.py bdist_wheel``.
-        patches (Sequence[series.Patch], optional): the patches. Default: the
-            series of this repository.
-        overlay (Mapping[str, Path], optional): the new files by their path in
-            the tree. Default: the overlay of this repository.
+        patches_root (Path): the folder of the patches.
+        overlay_root (Path): the folder of the overlay.
         destination (Path): where the copy goes. One that an earlier build left
             there is replaced.
 
@@ -70,21 +55,21 @@ def build(
         Path: the wheel, under the name that PyTorch's build gave it.
 
     Raises:
-        ToolError: if the checkout is not one of the base release, a patch does
-            not apply, the copy cannot be made, or PyTorch's build fails. The
+        ToolError: if the checkout is not one of a supported release, a patch
+            does not apply, the copy cannot be made, or PyTorch's build fails. The
             copy is kept in the last case only.
     """
     checkout = checkout.resolve()
-    _check_checkout(checkout)
+    release = _release(checkout, patches_root)
     _check_destination(checkout, destination)
-    patches = series.patches() if patches is None else patches
-    overlay = series.overlay_files() if overlay is None else overlay
-    _prepare(checkout, destination, patches, overlay)
-    label = series.label(series.revision(patches, overlay))
-    return _collect(_hand_over(destination, label, arguments), out_dir)
+    laid = Series(release, patches_root, overlay_root)
+    _prepare(checkout, destination, laid)
+    wheel = _hand_over(destination, labeled(release, laid.label), arguments)
+    return _collect(wheel, out_dir)
 
 
-def _check_checkout(checkout: Path) -> None:
+def _release(checkout: Path, patches_root: Path) -> str:
+    """The release of a checkout."""
     try:
         version = files.text(checkout / "version.txt").strip()
     except OSError as error:
@@ -97,11 +82,14 @@ def _check_checkout(checkout: Path) -> None:
                 f"{checkout} is not a PyTorch checkout: it has no {needed}."
             )
     # The release branch keeps the suffix of its first day.
-    if not re.fullmatch(rf"{re.escape(BASE_RELEASE)}(a0|rc\d+)?", version):
+    release = re.sub(r"(a0|rc\d+)$", "", version)
+    try:
+        return releases.find(release, patches_root).version
+    except ToolError as error:
         raise ToolError(
-            f"{checkout} is PyTorch {version}, but the series applies to "
-            f"{BASE_RELEASE}. Check out the tag v{BASE_RELEASE}, with its submodules."
-        )
+            f"{checkout} cannot be built from: {error} Check out the tag of a release, "
+            f"such as v{releases.DEFAULT}, with its submodules."
+        ) from error
 
 
 def _check_destination(checkout: Path, destination: Path) -> None:
@@ -118,12 +106,7 @@ def _check_destination(checkout: Path, destination: Path) -> None:
         )
 
 
-def _prepare(
-    checkout: Path,
-    destination: Path,
-    patches: Sequence[series.Patch],
-    overlay: Mapping[str, Path],
-) -> None:
+def _prepare(checkout: Path, destination: Path, laid: Series) -> None:
     """Put the patched copy in its place, once it is complete."""
     destination.parent.mkdir(parents=True, exist_ok=True)
     with files.scratch(destination.parent) as scratch:
@@ -138,13 +121,13 @@ def _prepare(
         (copy / MARKER).write_text(
             "A copy that a build may replace.\n", encoding="utf-8"
         )
-        series.apply(patches, copy, name=str(checkout))
-        for name, path in overlay.items():
+        series.apply(laid.patches, copy, laid.promises, name=str(checkout))
+        for name, path in laid.overlay.items():
             target = copy / name
             if target.exists():
                 raise ToolError(
                     f"The overlay's {path} is in {checkout} already, as {name}. Give a "
-                    f"checkout of {BASE_RELEASE} without changes."
+                    "checkout without changes."
                 )
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
@@ -153,10 +136,10 @@ def _prepare(
         copy.rename(destination)
 
 
-def _hand_over(copy: Path, label: str, arguments: Sequence[str]) -> Path:
+def _hand_over(copy: Path, version: str, arguments: Sequence[str]) -> Path:
     """Run PyTorch's own build in the copy, and say which wheel it made."""
     environment = dict(os.environ)
-    environment.setdefault("PYTORCH_BUILD_VERSION", f"{BASE_RELEASE}+{label}")
+    environment.setdefault("PYTORCH_BUILD_VERSION", version)
     environment.setdefault("PYTORCH_BUILD_NUMBER", "1")
     print(f"Building in {copy}", file=sys.stderr)
     done = subprocess.run(

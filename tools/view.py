@@ -6,21 +6,17 @@ the installed torch, except for the files that differ. Put first on
 """
 
 import atexit
-import importlib.metadata
-import importlib.util
 import json
 import os
-import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from tools import files, git, layout, series
-from tools.base import BASE_RELEASE
+from tools import files, git, layout, patched, series
 from tools.errors import ToolError
-from tools.series import LABEL, Patch
+from tools.installed import State, Torch, installed_torch, look
 from tools.tree import BASE, NO_TREE, TREE, is_tree
 
 
@@ -33,44 +29,6 @@ Kind: TypeAlias = Literal["patched", "stock"]
 VIEWS = layout.BUILD / "view"
 
 _STAMP = "view.json"
-_VERSION_FILE = "version.py"
-_LABEL = re.compile(rb"[+.]%s(?:\.[a-z0-9.]+)?(?=['\"])" % LABEL.encode())
-
-
-def installed_torch() -> Path:
-    """The folder of the installed torch, found without importing it.
-
-    Returns:
-        Path: the folder that holds ``__init__.py``, never that of a view.
-
-    Raises:
-        ToolError: if torch is not installed, or its release is not the base's.
-    """
-    try:
-        distribution = importlib.metadata.distribution("torch")
-    except importlib.metadata.PackageNotFoundError as error:
-        raise ToolError(
-            "torch is not installed for this Python. Install the base release: "
-            f"pip install torch=={BASE_RELEASE}."
-        ) from error
-    release = distribution.version.partition("+")[0]
-    if release != BASE_RELEASE:
-        raise ToolError(
-            f"The installed torch is {distribution.version}, but the series is for "
-            f"{BASE_RELEASE}. Install that: pip install torch=={BASE_RELEASE}."
-        )
-    # Beside its metadata; a view on PYTHONPATH has none. Only a torch installed
-    # in place from a checkout has to be looked up by its name.
-    folder = Path(str(distribution.locate_file("torch")))
-    if not (folder / "__init__.py").is_file():
-        spec = importlib.util.find_spec("torch")
-        if spec is None or spec.origin is None:
-            raise ToolError(
-                "The metadata of torch are installed, but torch is not. Install it "
-                f"again: pip install --force-reinstall torch=={BASE_RELEASE}."
-            )
-        folder = Path(spec.origin).parent
-    return folder.resolve()
 
 
 def build(
@@ -100,17 +58,18 @@ def build(
         Path: ``into``, to be put first on ``PYTHONPATH``.
 
     Raises:
-        ToolError: if torch is not installed, there is no tree, the installed
-            torch is neither stock nor patched with this series, or ``into`` is
-            something else than a view.
+        ToolError: if torch is not installed, there is no tree, the tree is for
+            another release than the installed torch, that is neither stock nor
+            patched with this series, or ``into`` is something else than a view.
     """
-    torch = installed_torch() if installed is None else installed
+    found = installed_torch() if installed is None else Torch(installed)
+    state = look(found, patches_root, overlay_root)
+    torch = state.torch.folder
     overlay = list(series.overlay_files(overlay_root))
-    patches = series.patches(root=patches_root)
     if kind == "stock":
-        changes = _stock_changes(torch, patches, overlay)
+        changes = _stock_changes(state, overlay, patches_root)
     else:
-        changes = _tree_changes(torch, tree, patches, overlay)
+        changes = _tree_changes(state, tree, overlay, patches_root)
     stamp = _stamp(torch, changes)
     if _stamp_of(into) == stamp:
         return into
@@ -176,62 +135,62 @@ def _fresh_folder() -> Path:
     return stack.enter_context(files.scratch())
 
 
-def _stock_changes(
-    torch: Path, patches: Sequence[Patch], overlay: Sequence[str]
-) -> Changes:
+def _stock_changes(state: State, overlay: Sequence[str], root: Path) -> Changes:
     """What makes the installed torch the published one."""
-    before = {path: old for path, (old, _) in series.blobs(patches).items()}
-    blobs = _below_torch(before)
-    changes: Changes = {
-        path: None
-        for path in _below_torch(dict.fromkeys(overlay))
-        if (torch / path).exists()
-    }
-    if all(_blob(files.content(torch / path)) == blob for path, blob in blobs.items()):
-        return changes
-    with files.scratch() as copy:
-        series.copy_files(torch.parent, copy, [f"torch/{path}" for path in blobs])
-        for file in filter(Path.is_file, copy.rglob("*")):
-            file.write_bytes(files.with_unix_lines(file.read_bytes()))
-        try:
-            series.reverse(patches, copy)
-        except ToolError as error:
-            raise ToolError(
-                f"The torch in {torch} is neither the published {BASE_RELEASE} nor one "
-                "patched with this series. Install the patched wheel again: pip "
-                "install ."
-            ) from error
-        version = (torch / _VERSION_FILE).read_bytes()
-        return {
-            **changes,
-            _VERSION_FILE: _LABEL.sub(b"", version),
-            **{path: files.content(copy / "torch" / path) for path in blobs},
-        }
+    torch = state.torch.folder
+    kept = dict(state.originals.kept)
+    if state.differing and not state.current:
+        raise ToolError(
+            f"{state.torch} is neither a release that the series is for nor patched "
+            "with it as it is here. Install the patched wheel again: pip install ."
+        )
+    if state.differing:
+        patches = series.patches(state.release, root)
+        paths = series.touched_files(patches)
+        with files.scratch() as copy:
+            series.copy_files(torch.parent, copy, paths)
+            for file in filter(Path.is_file, copy.rglob("*")):
+                file.write_bytes(files.with_unix_lines(file.read_bytes()))
+            series.reverse(patches, copy, series.promises(state.release, root))
+            kept = {path: (copy / path).read_bytes() for path in paths}
+        version = (torch.parent / patched.VERSION_FILE).read_bytes()
+        kept[patched.VERSION_FILE] = patched.without_label(version)
+    new = [path for path in overlay if (torch.parent / path).exists()]
+    return _below_torch({**dict.fromkeys([*new, *state.originals.added]), **kept})
 
 
 def _tree_changes(
-    torch: Path, tree: Path, patches: Sequence[Patch], overlay: Sequence[str]
+    state: State, tree: Path, overlay: Sequence[str], root: Path
 ) -> Changes:
     """What makes the installed torch the one in the materialized tree."""
     if not is_tree(tree):
         raise ToolError(NO_TREE.format(tree))
+    release = git.output(tree, "config", "optimNames.release").strip()
+    if release != state.release:
+        raise ToolError(
+            f"{tree} was made for PyTorch {release}, and {state.torch} is "
+            f"{state.release}. Run 'python -m tools materialize --release "
+            f"{state.release}'."
+        )
     edited = git.output(tree, "diff", "--name-only", "--no-renames", "-z", BASE)
     added = git.output(tree, "ls-files", "--others", "--exclude-standard", "-z")
     # The installed torch may be a patched one: what the series touches comes
     # from the tree even where the tree has the base's file.
     names = {*git.split(edited), *git.split(added), *overlay}
-    names.update(series.touched_files(patches))
+    names.update(series.touched_files(series.patches(release, root)))
+    names.update(state.originals.kept, state.originals.added)
+    names.discard(patched.VERSION_FILE)
     changes: Changes = {}
     for path in sorted(_below_torch(dict.fromkeys(names))):
         file = tree.resolve() / "torch" / path
         if file.is_file():
             changes[path] = file
-        elif (torch / path).exists():
+        elif (state.torch.folder / path).exists():
             changes[path] = None
     return changes
 
 
-def _below_torch(paths: Mapping[str, str | None]) -> dict[str, str | None]:
+def _below_torch(paths: Changes) -> Changes:
     return {
         path.removeprefix("torch/"): value
         for path, value in paths.items()
@@ -239,23 +198,18 @@ def _below_torch(paths: Mapping[str, str | None]) -> dict[str, str | None]:
     }
 
 
-def _blob(content: bytes | None) -> str:
-    """The name that git gives to a content; all zeros for no file."""
-    return git.blob(None if content is None else files.with_unix_lines(content))
-
-
 def _stamp(torch: Path, changes: Changes) -> str:
     """What a view was made from: equal stamps, equal views."""
-    version = torch / _VERSION_FILE
+    version = torch.parent / patched.VERSION_FILE
     plan = {
-        path: _blob(source) if isinstance(source, bytes) else source and str(source)
+        path: git.blob(source) if isinstance(source, bytes) else source and str(source)
         for path, source in changes.items()
     }
     copied = (
         {}
         if _can_link()
         else {
-            path: _blob(files.content(source))
+            path: git.blob(files.content(source))
             for path, source in changes.items()
             if isinstance(source, Path)
         }

@@ -1,34 +1,24 @@
 """A patched wheel from an official one.
 
-What goes in is the wheel that PyTorch published for the base release, for any
+What goes in is the wheel that PyTorch published for a supported release and any
 platform; what comes out is the same wheel with the series and the overlay laid
 over it, under a version of its own. Most of its bytes are copied as they are.
 """
 
-import base64
-import csv
 import errno
-import hashlib
 import os
 import re
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote
 
-from tools import archive, files, progress, series
-from tools.base import BASE_RELEASE
+from tools import archive, files, layout, patched, progress, record, releases
 from tools.errors import NO_SPACE, ToolError
-from tools.series import LABEL
-
-
-_VERSION_FILE = "torch/version.py"
-_VERSION_LINE = re.compile(rb"^(__version__ = ')([^'\r\n]+)(')", re.MULTILINE)
-_DIFF = re.compile(rb"^(?=diff --git a/)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -41,7 +31,7 @@ class _Wheel:
         entries (dict[str, archive.Entry]): what is in it, in order.
         info (str): the name of the dist-info folder.
         version (str): the version in the metadata.
-        record (dict[str, str]): path to its line in RECORD, after the path.
+        record (dict[str, str]): as :func:`tools.record.rows` gives it.
     """
 
     path: Path
@@ -56,40 +46,39 @@ def build(
     base: Path,
     out_dir: Path,
     *,
-    patches: Sequence[series.Patch] | None = None,
-    overlay: Mapping[str, Path] | None = None,
+    patches_root: Path = layout.PATCHES,
+    overlay_root: Path = layout.OVERLAY,
 ) -> Path:
     """Write the patched form of an official wheel.
 
     The same wheel, series and overlay give the same bytes, on any machine.
-    Patches may also change files outside ``torch/`` (PyTorch's own tests and
-    documentation), which no wheel holds; those parts are left out.
 
     Args:
-        base (Path): a wheel of the base release, as it was published.
+        base (Path): a wheel of a supported release, as it was published.
         out_dir (Path): the folder to write to; it is made if need be.
-        patches (Sequence[series.Patch], optional): the patches. Default: the
-            series of this repository.
-        overlay (Mapping[str, Path], optional): the new files by their path in
-            the wheel. Default: the overlay of this repository.
+        patches_root (Path): the folder of the patches.
+        overlay_root (Path): the folder of the overlay.
 
     Returns:
         Path: the patched wheel; one of the same name is replaced.
 
     Raises:
-        ToolError: if ``base`` is damaged, is no wheel of the base release or is
-            patched already, a patch does not apply, or the result cannot be
+        ToolError: if ``base`` is damaged, is no wheel of a supported release or
+            is patched already, a patch does not apply, or the result cannot be
             written. ``out_dir`` then holds nothing new.
     """
-    patches = series.patches() if patches is None else patches
-    overlay = series.overlay_files() if overlay is None else overlay
-    label = series.label(series.revision(patches, overlay))
-    with _opened(base) as wheel:
-        new_version = _labeled(wheel.version, label)
+    with _opened(base, patches_root) as wheel:
+        laid = patched.Series(
+            wheel.version.partition("+")[0], patches_root, overlay_root
+        )
+        new_version = patched.labeled(wheel.version, laid.label)
         target = out_dir / _file_name(wheel, new_version)
-        changed = _patched(wheel, patches)
-        changed |= _laid_over(wheel, overlay)
-        changed |= _versions(wheel, changed, new_version, label)
+
+        def read(name: str) -> bytes | None:
+            return _verified(wheel, name) if name in wheel.entries else None
+
+        changed = patched.contents(read, laid, str(base))
+        changed[f"{wheel.info}/METADATA"] = _new_metadata(wheel, new_version)
         names = _new_names(wheel, new_version)
         changed[f"{wheel.info}/RECORD"] = _new_record(wheel, changed, names)
         _write(wheel, changed, names, target)
@@ -97,7 +86,7 @@ def build(
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[_Wheel]:
+def _opened(path: Path, patches_root: Path) -> Iterator[_Wheel]:
     """Open a wheel, and turn what is wrong with it into one clear sentence."""
     if not path.is_file():
         # To open a pipe would wait for its other end.
@@ -106,7 +95,7 @@ def _opened(path: Path) -> Iterator[_Wheel]:
     try:
         # Unbuffered: headers are read from all over the file.
         with path.open("rb", buffering=0) as file:
-            yield _identified(path, file)
+            yield _identified(path, file, patches_root)
     except zipfile.BadZipFile as error:
         raise _damaged(path, str(error)) from error
 
@@ -118,7 +107,7 @@ def _damaged(path: Path, reason: str) -> ToolError:
     )
 
 
-def _identified(path: Path, file: BinaryIO) -> _Wheel:
+def _identified(path: Path, file: BinaryIO, patches_root: Path) -> _Wheel:
     """The wheel in an open file, if it is one that can be patched."""
     entries = archive.entries(file)
     infos = [
@@ -131,24 +120,25 @@ def _identified(path: Path, file: BinaryIO) -> _Wheel:
     info = infos[0].partition("/")[0]
     if f"{info}/METADATA" not in entries:
         raise ToolError(f"{path} is not a wheel: it has no {info}/METADATA.")
-    record = _parsed_record(path, archive.content(file, entries[infos[0]]))
-    wheel = _Wheel(path, file, entries, info, "", record)
+    try:
+        rows = record.rows(archive.content(file, entries[infos[0]]))
+    except ValueError as error:
+        raise _damaged(path, f"RECORD cannot be read ({error})") from error
+    wheel = _Wheel(path, file, entries, info, "", rows)
     metadata = _verified(wheel, f"{info}/METADATA")
     name, version = _field(path, metadata, "Name"), _field(path, metadata, "Version")
     if name != "torch":
         raise ToolError(f"{path} is a wheel of {name}; a wheel of torch is needed.")
-    release, _, label = version.partition("+")
-    if LABEL in label.split("."):
+    if patched.revision_of(version):
         raise ToolError(
             f"{path} is patched already (version {version}). Give the wheel that "
             "PyTorch published."
         )
-    if release != BASE_RELEASE:
-        raise ToolError(
-            f"{path} is torch {version}, but the series applies to {BASE_RELEASE}. Get "
-            f"a wheel of torch {BASE_RELEASE}."
-        )
-    _check_listed(path, entries, record)
+    try:
+        releases.find(version, patches_root)
+    except ToolError as error:
+        raise ToolError(f"{path} cannot be patched: {error}") from error
+    _check_listed(path, entries, rows)
     return replace(wheel, version=version)
 
 
@@ -166,32 +156,14 @@ def _head(metadata: bytes) -> bytes:
     return re.split(rb"\r?\n\r?\n", metadata, maxsplit=1)[0]
 
 
-def _parsed_record(path: Path, content: bytes) -> dict[str, str]:
-    """Path to hash and size, the latter as ``"sha256=...,size"``."""
-    record: dict[str, str] = {}
-    try:
-        lines = content.decode("utf-8").splitlines()
-        for line in lines:
-            # Only a path can hold a quote, and then is quoted itself.
-            name, digest, size = (
-                next(csv.reader([line])) if '"' in line else line.split(",")
-            )
-            record[name] = f"{digest},{size}"
-    except (ValueError, csv.Error) as error:
-        raise _damaged(path, f"RECORD cannot be read ({error})") from error
-    if len(record) != len(lines):
-        raise _damaged(path, "RECORD lists a file twice")
-    return record
-
-
 def _check_listed(
     path: Path,
     entries: Mapping[str, archive.Entry],
-    record: Mapping[str, str],
+    rows: Mapping[str, str],
 ) -> None:
     """Each file must be in RECORD, and each line of RECORD must have its file."""
     held = {name for name in entries if not name.endswith("/")}
-    for name in sorted(held ^ record.keys()):
+    for name in sorted(held ^ rows.keys()):
         where = "is not listed in RECORD" if name in held else "is only in RECORD"
         raise _damaged(path, f"{name} {where}")
 
@@ -199,20 +171,9 @@ def _check_listed(
 def _verified(wheel: _Wheel, name: str) -> bytes:
     """A file's content, checked against RECORD."""
     content = archive.content(wheel.file, wheel.entries[name])
-    if wheel.record.get(name) != _hash_and_size(content):
+    if wheel.record.get(name) != record.row(content):
         raise _damaged(wheel.path, f"{name} is not the file that RECORD describes")
     return content
-
-
-def _hash_and_size(content: bytes) -> str:
-    """What a file's line in RECORD says about its content."""
-    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest())
-    return f"sha256={digest.decode().rstrip('=')},{len(content)}"
-
-
-def _labeled(version: str, label: str) -> str:
-    """A version with our label: ``2.13.0+cpu.named.8.g1a2b3c4d``."""
-    return f"{version}{'.' if '+' in version else '+'}{label}"
 
 
 def _file_name(wheel: _Wheel, new_version: str) -> str:
@@ -241,115 +202,20 @@ def _file_name(wheel: _Wheel, new_version: str) -> str:
     return "-".join(["torch", new_version, *tags[1:]]) + ".whl"
 
 
-def _patched(wheel: _Wheel, patches: Sequence[series.Patch]) -> dict[str, bytes]:
-    """The content of the patched files, by name.
+def _new_metadata(wheel: _Wheel, new_version: str) -> bytes:
+    """The metadata under the new version.
 
-    Files with the line endings of Windows keep them; patches are written for
-    plain ones.
+    ``torch.__version__`` may be another one: wheels on the main index leave out
+    the variant that it has.
     """
-    touched = [name for name in series.touched_files(patches) if _is_packaged(name)]
-    for name in touched:
-        if name not in wheel.entries:
-            raise ToolError(
-                f"The series changes {name}, which is not in {wheel.path}. Leave it "
-                "out of the patches, or put a new file into the overlay."
-            )
-    originals = {name: _verified(wheel, name) for name in touched}
-    windows = {name for name, content in originals.items() if _is_crlf(content)}
-    with files.scratch() as scratch:
-        tree = scratch / "tree"
-        for name, content in originals.items():
-            file = tree / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(_plain(content) if name in windows else content)
-        if touched:
-            parts = list(_packaged_parts(patches, scratch))
-            series.apply(parts, tree, name=str(wheel.path))
-        removed = [name for name in touched if not (tree / name).is_file()]
-        if removed:
-            raise ToolError(f"The series removes {removed[0]}; it may only change it.")
-        results = {name: (tree / name).read_bytes() for name in touched}
-    return {
-        name: content.replace(b"\n", b"\r\n") if name in windows else content
-        for name, content in results.items()
-    }
-
-
-def _is_packaged(name: str) -> bool:
-    return name.startswith("torch/")
-
-
-def _packaged_parts(
-    patches: Sequence[series.Patch], folder: Path
-) -> Iterator[series.Patch]:
-    """Patches without what they change outside ``torch/``."""
-    for patch in patches:
-        outside = [f for f in series.touched_files([patch]) if not _is_packaged(f)]
-        if not outside:
-            yield patch
-            continue
-        marks = tuple(f"diff --git a/{name} ".encode() for name in outside)
-        _, *diffs = _DIFF.split(patch.path.read_bytes())
-        inside = b"".join(diff for diff in diffs if not diff.startswith(marks))
-        if inside:
-            part = folder / patch.name
-            part.write_bytes(inside)
-            yield series.Patch(name=patch.name, path=part)
-
-
-def _is_crlf(content: bytes) -> bool:
-    """Whether every line ends as lines do on Windows."""
-    return content.count(b"\r\n") == content.count(b"\n") > 0
-
-
-def _plain(content: bytes) -> bytes:
-    return content.replace(b"\r\n", b"\n")
-
-
-def _laid_over(wheel: _Wheel, overlay: Mapping[str, Path]) -> dict[str, bytes]:
-    """The content of the new files, by name."""
-    contents: dict[str, bytes] = {}
-    for name, path in sorted(overlay.items()):
-        if name in wheel.entries:
-            raise ToolError(
-                f"The overlay's {path} is in {wheel.path} already, as {name}. Change "
-                "PyTorch's files by a patch, and give new files other names."
-            )
-        contents[name] = path.read_bytes()
-    return contents
-
-
-def _versions(
-    wheel: _Wheel, changed: Mapping[str, bytes], new_version: str, label: str
-) -> dict[str, bytes]:
-    """Metadata and ``torch/version.py`` with the label.
-
-    The two versions may differ: wheels on the main index leave out the label
-    that ``torch.__version__`` has.
-    """
-    metadata = f"{wheel.info}/METADATA"
-    content = _verified(wheel, metadata)
+    content = _verified(wheel, f"{wheel.info}/METADATA")
     head = _head(content)
     new_head = head.replace(
         f"\nVersion: {wheel.version}".encode(), f"\nVersion: {new_version}".encode(), 1
     )
     if new_head == head:
-        raise _damaged(wheel.path, f"{metadata} has an unusual line 'Version: ...'")
-    if _VERSION_FILE not in wheel.entries:
-        raise _damaged(wheel.path, f"it has no {_VERSION_FILE}")
-    source = changed.get(_VERSION_FILE) or _verified(wheel, _VERSION_FILE)
-    found = _VERSION_LINE.search(source)
-    own = found[2].decode("utf-8", "replace") if found else "unknown"
-    if own.partition("+")[0] != BASE_RELEASE:
-        raise ToolError(
-            f"{_VERSION_FILE} in {wheel.path} gives the version as {own}, not as "
-            f"{BASE_RELEASE}. Give the wheel that PyTorch published."
-        )
-    line = rb"\g<1>" + _labeled(own, label).encode() + rb"\g<3>"
-    return {
-        metadata: new_head + content[len(head) :],
-        _VERSION_FILE: _VERSION_LINE.sub(line, source, count=1),
-    }
+        raise _damaged(wheel.path, "METADATA has an unusual line 'Version: ...'")
+    return new_head + content[len(head) :]
 
 
 def _new_names(wheel: _Wheel, new_version: str) -> dict[str, str]:
@@ -370,17 +236,9 @@ def _new_record(
     """RECORD for the patched wheel: old lines, new hashes, new files."""
     own = f"{wheel.info}/RECORD"
     rows = {name: row for name, row in wheel.record.items() if name != own}
-    rows |= {name: _hash_and_size(content) for name, content in changed.items()}
+    rows |= {name: record.row(content) for name, content in changed.items()}
     rows[own] = ","
-    lines = [f"{_quoted(names.get(name, name))},{row}\n" for name, row in rows.items()]
-    return "".join(lines).encode()
-
-
-def _quoted(name: str) -> str:
-    """A path as RECORD, a file of comma-separated values, spells it."""
-    if "," in name or '"' in name:
-        return '"' + name.replace('"', '""') + '"'
-    return name
+    return record.text({names.get(name, name): row for name, row in rows.items()})
 
 
 def _write(
@@ -403,7 +261,7 @@ def _write(
         writer = archive.Writer(wheel.file, file, advance)
         writer.keep(kept)
         for name in new:
-            like = entries.get(name, entries[_VERSION_FILE])
+            like = entries.get(name, entries[patched.VERSION_FILE])
             writer.add(name, changed[name], like)
         for name in renamed:
             writer.rename(entries[name], names[name])

@@ -2,16 +2,18 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import tiny_torch
 
 from tools import backend, base, source
-from tools.errors import ToolError
+from tools.backend import Start
 
 
+SETTINGS = ("base-wheel", "release", "source")
 COMMON = ("-h", "--help", "-d", "--dist-dir")
-NAMES = (base.VARIABLE, source.VARIABLE, "OPTIM_NAMES_CACHE")
+NAMES = (base.VARIABLE, base.RELEASE_VARIABLE, source.VARIABLE, "OPTIM_NAMES_CACHE")
 
 
 @pytest.fixture(autouse=True)
@@ -124,7 +126,7 @@ def test_wrong_commands(repository, arguments, status, words):
 def test_help_tells_the_options(repository):
     done = run(repository, "setup.py", "bdist_wheel", "--help")
     assert done.returncode == 0
-    for word in ("--dist-dir", "--base-wheel", "--source", *NAMES):
+    for word in ("--dist-dir", "--base-wheel", "--release", "--source", *NAMES):
         assert word in done.stdout
     assert run(repository, "setup.py", "--name").stdout == "torch\n"
     version = f"2.13.0+{tiny_torch.label(repository)}\n"
@@ -137,11 +139,9 @@ def test_same_option_has_the_same_name_everywhere(repository):
         for command in (["setup.py", "bdist_wheel"], ["-m", "tools", "wheel"])
     ]
     one, other = (set(re.findall(r"(?<!\S)--?[a-z][a-z-]*", text)) for text in helps)
-    assert (
-        one == other - {"-m"} == {*(f"--{name}" for name in backend._SETTINGS), *COMMON}
-    )
+    assert one == other - {"-m"} == {*(f"--{name}" for name in SETTINGS), *COMMON}
     materialize = run(repository, "-m", "tools", "materialize", "--help").stdout
-    assert all(f"--{name}" in materialize for name in backend._SETTINGS)
+    assert all(f"--{name}" in materialize for name in SETTINGS)
 
 
 def test_requirements(official, tmp_path, monkeypatch):
@@ -162,6 +162,7 @@ def test_requirements(official, tmp_path, monkeypatch):
         {"wheel": "a"},
         {"base-wheel": ["a", "b"]},
         {"source": ""},
+        {"release": ["2.13.0"]},
         {"--global-option": "a"},
     ],
 )
@@ -189,14 +190,38 @@ def test_wheel_for_another_machine(repository, tmp_path, tags):
     assert done.returncode == 0, done.stderr
 
 
-def test_named_wheel_comes_before_a_checkout_in_the_environment(
-    tmp_path, monkeypatch, official
-):
-    monkeypatch.setenv(source.VARIABLE, str(tmp_path / "none"))
-    monkeypatch.setattr(backend.wheel, "build", lambda base, out: out / base.name)
-    assert backend.make(official, None, tmp_path) == tmp_path / official.name
-    with pytest.raises(ToolError, match="not a PyTorch checkout"):
-        backend.make(None, None, tmp_path)
+def test_what_is_named_comes_first(tmp_path, monkeypatch):
+    """An argument before the environment, a checkout before a wheel and a release."""
+    monkeypatch.setattr(base, "installed_version", lambda: "2.13.0+cpu")
+    default, cpu = base.Wanted("2.13.0"), base.Wanted("2.13.0", "cpu")
+    start = backend.start
+    assert start({}) == Start(default)
+    assert start({}, beside_torch=True) == Start(cpu)
+    monkeypatch.setenv(base.RELEASE_VARIABLE, "2.13.0+cu130")
+    named = Start(base.Wanted("2.13.0", "cu130"))
+    assert start({}) == start({}, beside_torch=True) == named
+    monkeypatch.setenv(base.VARIABLE, "a.whl")
+    assert start({}, beside_torch=True) == Start(default, wheel=Path("a.whl"))
+    monkeypatch.setenv(source.VARIABLE, "pytorch")
+    assert start({}) == Start(default, checkout=Path("pytorch"))
+    assert start({"base-wheel": "b.whl"}) == Start(default, wheel=Path("b.whl"))
+    assert start({"release": "2.13.0+cpu"}) == Start(cpu)
+    assert start({"release": "2.13.0"}, beside_torch=True) == Start(default)
+
+
+@pytest.mark.parametrize("version", ["2.4.0", "2.13.0a0+git1234", "nightly"])
+@pytest.mark.parametrize("how", ["setting", "environment"])
+def test_release_that_is_not_supported(repository, monkeypatch, version, how):
+    if how == "setting":
+        done = run(repository, "setup.py", "bdist_wheel", "--release", version)
+    else:
+        variable = {base.RELEASE_VARIABLE: version}
+        done = run(repository, "setup.py", "bdist_wheel", **variable)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert line.startswith("error: ")
+    assert version in line
+    assert "The series is for 2.13.0" in line
 
 
 HOOKS = {

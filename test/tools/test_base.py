@@ -1,6 +1,8 @@
+import shutil
 import subprocess
 import sys
 import textwrap
+from fnmatch import fnmatch
 from types import SimpleNamespace
 
 import pytest
@@ -128,9 +130,9 @@ def test_progress_of_pip_on_a_terminal(downloads, monkeypatch):
 
 def test_cache_is_separate_for_each_interpreter(downloads, monkeypatch):
     found = base.find()
-    assert base.cached() == found
+    assert base.cached(base.Wanted()) == found
     monkeypatch.setattr(sys, "version_info", SimpleNamespace(major=3, minor=99))
-    assert base.cached() is None
+    assert base.cached(base.Wanted()) is None
     monkeypatch.undo()
     monkeypatch.setattr(base.sysconfig, "get_platform", lambda: "other-9.9-cpu")
     assert base.cache_folder().name.endswith("-other_9_9_cpu")
@@ -205,10 +207,100 @@ def test_free_threaded_interpreter_needs_its_own_wheel(monkeypatch):
         base.check_usable(base.Path("torch-2.13.0-cp314-cp314-linux_x86_64.whl"))
 
 
+@pytest.mark.parametrize(
+    ("version", "requirement", "fitting"),
+    [
+        (None, "torch==2.13.0", ["2.13.0", "2.13.0+cpu", "2.13.0+cu130"]),
+        ("2.13.0+cpu", "torch==2.13.0+cpu", ["2.13.0+cpu"]),
+    ],
+)
+def test_what_a_version_asks_for(version, requirement, fitting):
+    wanted = base.wanted(version)
+    assert wanted.requirement == requirement
+    assert fits(wanted) == fitting
+
+
+def fits(wanted):
+    """The versions whose wheels fit."""
+    versions = ["2.13.0", "2.13.0+cpu", "2.13.0+cu130", "2.13.01", "2.13.0.post1"]
+    names = {version: f"torch-{version}-py3-none-any.whl" for version in versions}
+    return [v for v, name in names.items() if fnmatch(name, wanted.pattern)]
+
+
+@pytest.mark.parametrize(
+    ("version", "requirement", "fitting"),
+    [
+        # With "==", pip might take a wheel of another variant.
+        ("2.13.0", "torch===2.13.0", ["2.13.0"]),
+        ("2.13.0+named.8.g1a2b3c4d", "torch===2.13.0", ["2.13.0"]),
+        ("2.13.0+cpu", "torch==2.13.0+cpu", ["2.13.0+cpu"]),
+        ("2.13.0+cpu.named.8.g1a2b3c4d", "torch==2.13.0+cpu", ["2.13.0+cpu"]),
+        (None, "torch==2.13.0", ["2.13.0", "2.13.0+cpu", "2.13.0+cu130"]),
+    ],
+)
+def test_what_an_installed_torch_asks_for(monkeypatch, version, requirement, fitting):
+    monkeypatch.setattr(base, "installed_version", lambda: version)
+    wanted = base.wanted_here()
+    assert wanted.requirement == requirement
+    assert fits(wanted) == fitting
+
+
+@pytest.mark.parametrize("version", ["2.4.0+cpu", "2.13.0a0+ecf3bae", "2.99.0.dev1"])
+def test_installed_torch_that_no_wheel_is_for(monkeypatch, version):
+    monkeypatch.setattr(base, "installed_version", lambda: version)
+    with pytest.raises(ToolError) as caught:
+        base.wanted_here()
+    for word in (
+        f"torch {version} is installed",
+        "The series is for ",
+        "OPTIM_NAMES_RELEASE=2.13.0",
+        "python -m tools apply",
+    ):
+        assert word in str(caught.value)
+
+
+def test_variant_that_pip_cannot_get(pip):
+    pip("sys.exit('ERROR: No matching distribution')")
+    with pytest.raises(ToolError) as caught:
+        base.find(what=base.Wanted("2.13.0", "rocm9.9"))
+    for word in (
+        "could not download torch==2.13.0+rocm9.9",
+        "PIP_EXTRA_INDEX_URL",
+        "OPTIM_NAMES_RELEASE=2.13.0,",
+        "python -m tools apply",
+        "No matching distribution",
+    ):
+        assert word in str(caught.value)
+
+
+def test_release_for_a_later_python(monkeypatch):
+    monkeypatch.setattr(sys, "version_info", (3, 9))
+    with pytest.raises(ToolError, match=r"2\.13\.0 needs Python 3\.10 or later"):
+        base._download(base.Wanted())
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_version_of_the_installed_torch(tmp_path, monkeypatch, hidden):
+    """In the isolation of a build, pip hides what is installed by PYTHONPATH."""
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    folder = "Scripts" if sys.platform == "win32" else "bin"
+    monkeypatch.setattr(sys, "executable", str(venv / folder / "python"))
+    if hidden:
+        (tmp_path / "sitecustomize.py").write_text(
+            "import sys\nsys.path = [p for p in sys.path if 'site-packages' not in p]\n"
+        )
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert base.installed_version() is None
+    (site,) = venv.rglob("site-packages")
+    shutil.unpack_archive(tiny_torch.make(tmp_path), site, "zip")
+    assert base.installed_version() == "2.13.0+cpu"
+
+
 def test_other_releases_in_the_cache_are_not_used():
     for version in ("2.12.0+cpu", "2.13.01", "2.13.0.post1"):
         tiny_torch.make(base.cache_folder(), version=version)
-    assert base.cached() is None
+    assert base.cached(base.Wanted()) is None
 
 
 def test_two_variants_in_the_cache():
@@ -216,7 +308,12 @@ def test_two_variants_in_the_cache():
         tiny_torch.make(base.cache_folder(), version=version)
     with pytest.raises(ToolError) as caught:
         base.find()
-    for word in ("2.13.0+cpu", "2.13.0+cu130", "Delete all but one", base.VARIABLE):
+    for word in (
+        "2.13.0+cpu",
+        "2.13.0+cu130",
+        "OPTIM_NAMES_RELEASE=2.13.0+cpu",
+        base.VARIABLE,
+    ):
         assert word in str(caught.value)
 
 

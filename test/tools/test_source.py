@@ -6,7 +6,7 @@ import sys
 import pytest
 import tiny_torch
 
-from tools import layout, series, source
+from tools import layout, source
 from tools.errors import ToolError, sentence
 
 
@@ -64,29 +64,20 @@ def checkout(tmp_path):
 def build(tmp_path, monkeypatch):
     for name in ("PYTORCH_BUILD_VERSION", "PYTORCH_BUILD_NUMBER"):
         monkeypatch.delenv(name, raising=False)
-    patches = [tiny_torch.patch(tmp_path / "p", tiny_torch.DIFFS + tiny_torch.OUTSIDE)]
-    new = tmp_path / "keys.py"
-    new.write_text("KEYS = 1\n")
-    overlay = {"torch/optim/_names/keys.py": new}
+    patches = {"0001.patch": tiny_torch.DIFFS + tiny_torch.OUTSIDE}
+    root = tiny_torch.write_series(tmp_path / "series", patches)
 
-    def build(checkout, arguments=(), patches=patches, overlay=overlay):
+    def build(checkout, arguments=()):
         return source.build(
             checkout,
             tmp_path / "out",
             arguments,
-            patches=patches,
-            overlay=overlay,
+            patches_root=root / "patches",
+            overlay_root=root / "torch_overlay",
             destination=tmp_path / "build" / "source",
         )
 
     return build
-
-
-def label(tmp_path):
-    (path,) = (tmp_path / "p").iterdir()
-    patches = [series.Patch(path.name, path)]
-    overlay = {"torch/optim/_names/keys.py": tmp_path / "keys.py"}
-    return series.label(series.revision(patches, overlay))
 
 
 def report(wheel):
@@ -96,7 +87,7 @@ def report(wheel):
 def test_hand_over(checkout, build, tmp_path):
     before = tree(checkout)
     wheel = build(checkout, ["--plat-name", "any"])
-    version = f"2.13.0+{label(tmp_path)}"
+    version = f"2.13.0+{tiny_torch.label(tmp_path / 'series')}"
     assert wheel == tmp_path / "out" / f"torch-{version}-py3-none-any.whl"
     said = report(wheel)
     assert said["arguments"] == ["bdist_wheel", "--plat-name", "any"]
@@ -147,10 +138,10 @@ def test_folder_that_is_no_checkout(checkout, build, name):
         build(checkout)
 
 
-@pytest.mark.parametrize("version", ["2.12.0", "2.14.0a0", "2.13.01", "2.13.0.1"])
+@pytest.mark.parametrize("version", ["2.4.0", "2.99.0a0", "2.13.01", "2.13.0.1"])
 def test_other_release(checkout, build, version):
     (checkout / "version.txt").write_text(version)
-    with pytest.raises(ToolError, match=f"is PyTorch {version}, but .* 2.13.0"):
+    with pytest.raises(ToolError, match=r"cannot be built from: .* for .*2\.13\.0"):
         build(checkout)
 
 
@@ -160,7 +151,7 @@ def test_patch_that_does_not_apply(checkout, build, tmp_path):
     text = tiny_torch.OPTIMIZER.replace("line_21 = 21", "line_21 = 0")
     (checkout / "torch/optim/optimizer.py").write_text(text)
     with pytest.raises(
-        ToolError, match=r"0001-Change.*hunk 1 of torch/optim/optimizer"
+        ToolError, match=r"torch/optim/optimizer\.py in .*pytorch is not"
     ):
         build(checkout)
     # The copy of the earlier build is as it was, and nothing lies beside it.
@@ -171,7 +162,7 @@ def test_checkout_with_changes_of_its_own(checkout, build, tmp_path):
     text = tiny_torch.OPTIMIZER.replace("line_1 = 1\n", "line_1 = 'mine'\n")
     (checkout / "torch/optim/optimizer.py").write_text(text)
     with pytest.raises(
-        ToolError, match=r"optimizer\.py in .*pytorch is not the file of"
+        ToolError, match=r"optimizer\.py in .*pytorch is not the file that"
     ):
         build(checkout)
     assert list((tmp_path / "build").iterdir()) == []
@@ -198,9 +189,7 @@ def test_build_that_fails(checkout, build, tmp_path, argument, words):
 def test_copy_inside_the_checkout_or_around_it(checkout, tmp_path, place):
     place = tmp_path / place
     with pytest.raises(ToolError, match="inside each other"):
-        source.build(
-            checkout, tmp_path / "out", patches=[], overlay={}, destination=place
-        )
+        source.build(checkout, tmp_path / "out", destination=place)
 
 
 def test_file_that_cannot_be_copied(checkout, build, tmp_path, monkeypatch):
@@ -217,11 +206,3 @@ def test_file_that_cannot_be_copied(checkout, build, tmp_path, monkeypatch):
 
 def test_default_place():
     assert layout.BUILD / "source" == source.DESTINATION
-
-
-def test_argument_comes_before_the_environment(tmp_path, monkeypatch):
-    monkeypatch.setenv(source.VARIABLE, str(tmp_path / "named"))
-    assert source.checkout(tmp_path / "given") == tmp_path / "given"
-    assert source.checkout() == tmp_path / "named"
-    monkeypatch.delenv(source.VARIABLE)
-    assert source.checkout() is None

@@ -11,8 +11,9 @@ from collections import namedtuple
 import pytest
 import tiny_torch
 
-from tools import archive, base, progress, series, wheel
+from tools import archive, base, git, progress, wheel
 from tools.errors import ToolError
+from tools.patched import Series
 
 
 @pytest.fixture
@@ -21,29 +22,27 @@ def official(tmp_path):
 
 
 @pytest.fixture
-def patch(tmp_path):
-    return tiny_torch.patch(tmp_path / "patches")
+def root(tmp_path):
+    """A folder with the small patch and overlay."""
+    return tiny_torch.write_series(tmp_path / "series")
 
 
 @pytest.fixture
-def overlay(tmp_path):
-    new = tmp_path / "keys.py"
-    new.write_text("KEYS = 1\n")
-    return {"torch/optim/_names/keys.py": new}
-
-
-@pytest.fixture
-def label(patch, overlay):
+def label(root):
     """What the version of a wheel ends with."""
-    return series.label(series.revision([patch], overlay))
+    return tiny_torch.label(root)
 
 
 @pytest.fixture
-def build(tmp_path, patch, overlay):
-    """Build with the small patch and overlay, into a folder of the test's own."""
+def build(tmp_path, root):
+    """Build with the small series, into a folder of the test's own."""
 
-    def build(path, out=tmp_path / "out", patches=(patch,), overlay=overlay):
-        return wheel.build(path, out, patches=list(patches), overlay=overlay)
+    def build(path, out=tmp_path / "out", root=root):
+        roots = {
+            "patches_root": root / "patches",
+            "overlay_root": root / "torch_overlay",
+        }
+        return wheel.build(path, out, **roots)
 
     return build
 
@@ -141,9 +140,9 @@ def test_untouched_entries_keep_their_bytes_and_attributes(official, build, labe
         assert new.namelist()[-1].endswith(".dist-info/RECORD")
 
 
-def test_same_input_gives_the_same_bytes(official, build, tmp_path):
+def test_same_input_gives_the_same_bytes(official, build, root, tmp_path):
     first = build(official, tmp_path / "one").read_bytes()
-    os.utime(tmp_path / "keys.py", (0, 0))
+    os.utime(root / "torch_overlay/torch/optim/_names/keys.py", (0, 0))
     os.utime(official, (0, 0))
     assert build(official, tmp_path / "two").read_bytes() == first
 
@@ -217,10 +216,11 @@ def test_copy_without_help_of_the_kernel(
 
 
 def test_parts_outside_torch_are_left_out(official, build, tmp_path):
-    both = tiny_torch.patch(tmp_path / "both", tiny_torch.DIFFS + tiny_torch.OUTSIDE)
-    alone = tiny_torch.patch(tmp_path / "alone", tiny_torch.OUTSIDE, "0002.patch")
+    both = tiny_torch.DIFFS + tiny_torch.OUTSIDE
+    patches = {"0001.patch": both, "0002.patch": tiny_torch.OUTSIDE}
+    root = tiny_torch.write_series(tmp_path / "both", patches)
     expected = tiny_torch.contents(build(official, tmp_path / "expected"))
-    found = tiny_torch.check_record(build(official, patches=[both, alone]))
+    found = tiny_torch.check_record(build(official, root=root))
     assert len(found) == len(expected)
     # The version says which patches there are.
     for name in expected.keys() - {"torch/version.py"}:
@@ -230,19 +230,21 @@ def test_parts_outside_torch_are_left_out(official, build, tmp_path):
 
 def test_patch_that_does_not_apply(official, refused, tmp_path):
     wrong = tiny_torch.PATCH.replace("-line_21 = 21", "-line_21 = 'other'")
-    patch = tiny_torch.patch(tmp_path / "wrong", wrong, "0007-Wrong.patch")
-    words = (str(official), "0007-Wrong.patch", "torch/optim/optimizer.py", "hunk 1")
-    refused(official, *words, patches=[patch])
+    root = tiny_torch.write_series(tmp_path / "wrong", {"0007-Wrong.patch": wrong})
+    words = ("0007-Wrong.patch", "torch/optim/optimizer.py", "hunk 1")
+    refused(official, *words, root=root)
 
 
 def test_patch_that_lost_a_hunk(official, refused, tmp_path):
-    whole = tiny_torch.PATCHED_OPTIMIZER.replace("line_30 = 30", "line_30 = 'too'")
-    promised = tiny_torch.index(tiny_torch.OPTIMIZER, whole)
-    held = tiny_torch.index(tiny_torch.OPTIMIZER, tiny_torch.PATCHED_OPTIMIZER)
-    lost = tiny_torch.PATCH.replace(held, promised)
-    patch = tiny_torch.patch(tmp_path / "lost", lost, "0007-Lost.patch")
-    words = ("0007-Lost.patch does not make of torch/optim/optimizer.py",)
-    refused(official, *words, patches=[patch])
+    root = tiny_torch.write_series(
+        tmp_path / "lost", {"0007-Lost.patch": tiny_torch.PATCH}
+    )
+    base = root / "patches" / "bases" / "2.13.0"
+    held = git.blob(tiny_torch.PATCHED_OPTIMIZER.encode())
+    whole = git.blob(b"another line is changed, too")
+    base.write_text(base.read_text().replace(held, whole))
+    words = ("0007-Lost.patch", "torch/optim/optimizer.py did not become")
+    refused(official, *words, root=root)
 
 
 def test_temporary_folder_with_a_colon(official, build, tmp_path, monkeypatch):
@@ -286,13 +288,14 @@ def test_base_that_is_no_file(tmp_path, refused, make):
 
 def test_patch_of_a_file_that_is_not_there(official, refused, tmp_path):
     wrong = tiny_torch.PATCH.replace("optim/adam.py", "optim/none.py")
-    patch = tiny_torch.patch(tmp_path / "wrong", wrong)
-    refused(official, "torch/optim/none.py", official.name, patches=[patch])
+    root = tiny_torch.write_series(tmp_path / "wrong", {"0001.patch": wrong})
+    refused(official, "torch/optim/none.py", official.name, root=root)
 
 
 def test_overlay_file_that_torch_has(official, refused, tmp_path):
-    new = tmp_path / "keys.py"
-    refused(official, "torch/optim/adam.py", overlay={"torch/optim/adam.py": new})
+    overlay = {"torch/optim/__init__.py": ""}
+    root = tiny_torch.write_series(tmp_path / "both", overlay=overlay)
+    refused(official, "torch/optim/__init__.py", root=root)
 
 
 def test_no_git(official, refused, monkeypatch, tmp_path):
@@ -307,7 +310,6 @@ def test_no_git(official, refused, monkeypatch, tmp_path):
         ({"version": "2.13.0.post1"}, ("2.13.0.post1",)),
         ({"name": "torchvision"}, ("torchvision", "a wheel of torch is needed")),
         ({"version": "2.13.0+cpu.named"}, ("patched already",)),
-        ({"own_version": "2.12.0"}, ("torch/version.py", "2.12.0")),
     ],
 )
 def test_other_wheels(tmp_path, refused, how, words):
@@ -397,12 +399,13 @@ def test_garbage_is_an_error_or_does_no_harm(official, build, tmp_path):
     positions = [rng.randrange(directory, len(data)) for _ in range(200)]
     positions += [rng.randrange(len(data)) for _ in range(100)]
     errors = 0
+    root = tiny_torch.write_series(tmp_path / "none", {})
     for position in positions:
         broken = bytearray(data)
         broken[position] ^= rng.randrange(1, 256)
         official.write_bytes(broken)
         try:
-            build(official, patches=[])
+            build(official, root=root)
         except ToolError as error:
             errors += 1
             assert official.name in str(error)
@@ -551,7 +554,7 @@ def _real_wheels():
     folder = os.environ.get("OPTIM_NAMES_TEST_WHEELS")
     if folder:
         return sorted(base.Path(folder).glob("torch-2.13.0*.whl"))
-    found = base.named_wheel() or base.cached()
+    found = base.named_wheel() or base.cached(base.Wanted())
     return [found] if found else []
 
 
@@ -566,9 +569,9 @@ def test_official_wheel(path, tmp_path):
     held = tiny_torch.check_record(result)
     version = path.name.split("-")[1]
     new_version = result.name.split("-")[1]
-    label = series.label(series.revision(series.patches(), series.overlay_files()))
-    assert new_version == f"{version}{'.' if '+' in version else '+'}{label}"
-    touched = {*series.touched_files(series.patches()), "torch/version.py"}
+    laid = Series("2.13.0")
+    assert new_version == f"{version}{'.' if '+' in version else '+'}{laid.label}"
+    touched = {*laid.promises, "torch/version.py"}
     with zipfile.ZipFile(path) as zipped:
         for info in zipped.infolist():
             name = info.filename.replace(f"torch-{version}.", f"torch-{new_version}.")

@@ -10,7 +10,8 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from tools import git, layout, releases, series
+from tools import git, layout
+from tools.patched import Series
 
 
 WHEEL_TAGS = "cp311-cp311-manylinux_2_28_x86_64"
@@ -25,7 +26,14 @@ def index(before, after):
 
 
 PATCHED_ADAM = ADAM.replace("    pass\n", "    named = True\n")
-PATCHED_OPTIMIZER = OPTIMIZER.replace("line_21 = 21\n", "line_21 = 'patched'\n")
+
+
+def patched(optimizer):
+    """What the patch makes of an optimizer."""
+    return optimizer.replace("line_21 = 21\n", "line_21 = 'patched'\n")
+
+
+PATCHED_OPTIMIZER = patched(OPTIMIZER)
 
 #: What the patch below changes, in Adam and in the optimizer's line 21.
 DIFFS = f"""\
@@ -98,6 +106,13 @@ def expanded(tags):
     return "".join(f"Tag: {'-'.join(tag)}\n" for tag in parts)
 
 
+def optimizer(version):
+    """The optimizer of a release; each has its own last line."""
+    return (
+        OPTIMIZER if version.startswith("2.13.0") else f"{OPTIMIZER}# {version[:6]}\n"
+    )
+
+
 def files(
     *,
     version="2.13.0+cpu",
@@ -112,7 +127,7 @@ def files(
         "torch/__init__.py": "from .version import __version__\n",
         "torch/optim/__init__.py": "",
         "torch/optim/adam.py": ADAM,
-        "torch/optim/optimizer.py": OPTIMIZER,
+        "torch/optim/optimizer.py": optimizer(version),
         "torch/version.py": "__all__ = ['__version__']\n"
         f"__version__ = '{own_version or version}'\ndebug = False\n",
         'torch/odd, "name".txt': "odd\n",
@@ -180,12 +195,42 @@ def make(
     return write(path, contents, **how)
 
 
-def patch(folder, text=PATCH, name="0001-Change-two-lines.patch"):
-    """A patch in a folder of its own."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / name
-    path.write_bytes(text.encode())
-    return series.Patch(name=name, path=path)
+def write_series(folder, patches=None, releases=("2.13.0",), overlay=None):
+    """A series and its overlay in a folder, as the repository has them.
+
+    Args:
+        folder (Path): the folder.
+        patches (dict[str, str], optional): name to text; by default, the small one.
+        releases (sequence of str): those that it is for, newest first.
+        overlay (dict[str, str], optional): path to text; by default, one new file.
+    """
+    patches = {"0001-Change-two-lines.patch": PATCH} if patches is None else patches
+    overlay = (
+        {"torch/optim/_names/keys.py": "KEYS = 1\n"} if overlay is None else overlay
+    )
+    texts = {f"patches/{name}": text for name, text in patches.items()}
+    texts["patches/series"] = "".join(f"{name}\n" for name in patches)
+    texts["patches/releases"] = "".join(f"{r}  python 3.10\n" for r in releases)
+    texts |= {f"torch_overlay/{path}": text for path, text in overlay.items()}
+    texts |= {f"patches/bases/{r}": promise(r) for r in releases}
+    for path, text in texts.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(text.encode())
+    return folder
+
+
+def promise(release):
+    """What the small patches make of the files of a release, as it is written down."""
+    before = optimizer(release)
+    states = {
+        "test/test_optim.py": (OLD_TEST, NEW_TEST),
+        "torch/optim/adam.py": (ADAM, PATCHED_ADAM),
+        "torch/optim/optimizer.py": (before, patched(before)),
+    }
+    return "".join(
+        f"{git.blob(old.encode())} {git.blob(new.encode())}  {path}\n"
+        for path, (old, new) in states.items()
+    )
 
 
 def repository(folder):
@@ -197,24 +242,21 @@ def repository(folder):
     )
     for name in ("setup.py", "pyproject.toml"):
         shutil.copyfile(layout.ROOT / name, folder / name)
-    patch(folder / "patches")
-    (folder / "patches" / "series").write_text("0001-Change-two-lines.patch\n")
-    listed = releases.listed([releases.Release(releases.DEFAULT, (3, 10))])
-    (folder / "patches" / "releases").write_bytes(listed)
-    promised = series.promised(series.blobs(series.patches(root=folder / "patches")))
-    (folder / "patches" / "bases").mkdir()
-    (folder / "patches" / "bases" / releases.DEFAULT).write_bytes(promised)
-    new = folder / "torch_overlay" / "torch" / "optim" / "_names" / "keys.py"
-    new.parent.mkdir(parents=True)
-    new.write_text("KEYS = 1\n")
-    return folder
+    return write_series(folder)
 
 
 def label(folder):
-    """The label of the wheels that a repository builds."""
-    patches = series.patches(root=folder / "patches")
-    overlay = series.overlay_files(folder / "torch_overlay")
-    return series.label(series.revision(patches, overlay, folder / "patches"))
+    """The label of the wheels that are built with the series in a folder."""
+    return Series("2.13.0", folder / "patches", folder / "torch_overlay").label
+
+
+def tree(folder):
+    """What the files of a folder hold, by their path in it."""
+    return {
+        file.relative_to(folder).as_posix(): file.read_bytes()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
 
 
 def contents(path):
@@ -225,8 +267,9 @@ def contents(path):
 
 
 def check_record(path):
-    """Each file of a wheel is as RECORD says, and RECORD lists each file."""
-    held = {n: c for n, c in contents(path).items() if not n.endswith("/")}
+    """Each file of a wheel, or a folder, is as RECORD says, and in RECORD."""
+    found = tree(path) if path.is_dir() else contents(path)
+    held = {n: c for n, c in found.items() if not n.endswith("/")}
     (own,) = [n for n in held if n.endswith(".dist-info/RECORD")]
     others = {n: c for n, c in held.items() if n != own}
     rows = [tuple(row) for row in csv.reader(io.StringIO(held[own].decode()))]
