@@ -99,12 +99,15 @@ class Originals:
             if it was not here.
         added (frozenset[str]): the files that ``apply`` added.
         departed (list[str]): those of both that someone else changed since.
+        missing (list[str]): those of both that ``apply`` has yet to write, since it
+            was killed on the way, or that ``revert`` wrote before it was.
     """
 
     site: Path
     kept: Mapping[str, bytes]
     added: frozenset[str]
     departed: list[str]
+    missing: list[str]
 
     def read(self, path: str) -> bytes | None:
         """A file before the series; None if there was no such file.
@@ -120,8 +123,7 @@ class Originals:
 def originals(torch: Torch) -> Originals:
     """The files of a torch as they were before ``apply``.
 
-    RECORD says what ``apply`` made of them. Each may be its original as well: an
-    ``apply`` that was killed has not come to it.
+    RECORD says what ``apply`` made of them.
 
     Args:
         torch (Torch): the torch.
@@ -131,7 +133,7 @@ def originals(torch: Torch) -> Originals:
     """
     site = torch.folder.parent
     if torch.info is None or not (torch.info / KEPT / RECORD).is_file():
-        return Originals(site, {}, frozenset(), [])
+        return Originals(site, {}, frozenset(), [], [])
     folder = torch.info / KEPT
     kept = {
         file.relative_to(folder).as_posix(): file.read_bytes()
@@ -142,14 +144,14 @@ def originals(torch: Torch) -> Originals:
     rows = record.rows(files.content(torch.info / RECORD) or b"")
     own = f"{torch.info.name}/{KEPT}/"
     added = {path for path in rows.keys() - earlier.keys() if not path.startswith(own)}
-    departed = []
+    departed, missing = [], []
     for path in sorted({*kept, *added}):
         content = files.content(site / path)
-        now = None if content is None else record.row(content)
-        original = record.row(kept[path]) if path in kept else None
-        if now not in (original, rows.get(path)):
+        if content == kept.get(path):
+            missing.append(path)
+        elif content is None or record.row(content) != rows.get(path):
             departed.append(path)
-    return Originals(site, kept, frozenset(added), departed)
+    return Originals(site, kept, frozenset(added), departed, missing)
 
 
 @dataclass(frozen=True)
@@ -226,7 +228,8 @@ def look(
     release = min(found, key=distance)
     differing, unlike_ours = found[release]
     here = patched.Series(release, patches_root, overlay_root).revision
-    return State(torch, before, release, differing, not unlike_ours, here)
+    current = not unlike_ours and not before.missing
+    return State(torch, before, release, differing, current, here)
 
 
 def _blob(content: bytes | None) -> str:

@@ -53,6 +53,11 @@ def status(
             f"{', '.join(state.originals.departed)}. Restore them, or install torch "
             "again."
         )
+    elif state.originals.missing:
+        text = (
+            f"{torch}: patched in place, but not to the end. Run 'python -m tools "
+            "apply' again, or with --revert."
+        )
     elif state.current:
         text = f"{torch}: {how}, with revision {state.here}, as in this repository."
         text += stay

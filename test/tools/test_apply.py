@@ -328,6 +328,14 @@ def test_command_and_what_pip_makes_of_it(run):
     assert "patched in place, with revision" in said
     assert said.endswith("\ntorch==2.14.1+cpu\n")
     assert run("check", pip=True)[0] == 0
+    file = run.site / OPTIMIZER
+    patched = file.read_bytes()
+    file.write_bytes(before[OPTIMIZER])
+    assert "patched in place, but not to the end" in run("tools", "status")[1]
+    file.write_text("mine = 1\n")
+    said = run("tools", "status")[1]
+    assert f"but these files were changed since: {OPTIMIZER}" in said
+    file.write_bytes(patched)
     code, said = run("tools", "apply", "--revert")
     assert code == 0, said
     assert tiny_torch.tree(run.site) == before

@@ -12,8 +12,9 @@ import pytest
 from small_torch import OVERLAY, SOURCES, Workplace, write
 
 from tools import __main__ as command_line
-from tools import series, view
+from tools import apply, series, view
 from tools.errors import ToolError
+from tools.installed import Torch, installed_torch
 
 
 @pytest.fixture
@@ -109,6 +110,13 @@ class TestPatched:
         version = (patched / "version.py").read_bytes()
         assert found == {**SOURCES, "torch/version.py": version}
 
+    def test_tree_for_another_release(
+        self, workplace: Workplace, installed: Path
+    ) -> None:
+        workplace.git("config", "optimNames.release", "2.14.1")
+        with pytest.raises(ToolError, match=r"materialize --release 2\.13\.0'"):
+            build("patched", workplace, installed)
+
     def test_no_tree(self, workplace: Workplace, installed: Path) -> None:
         shutil.rmtree(workplace.tree)
         with pytest.raises(ToolError, match="python -m tools materialize"):
@@ -158,11 +166,23 @@ class TestStock:
     def test_of_another_torch(
         self, workplace: Workplace, patched: Path, old: str, new: str
     ) -> None:
-        # Beside a hunk it is git that refuses, elsewhere the hash of the file.
         file = patched / "optim/optimizer.py"
         file.write_text(file.read_text().replace(old, new))
-        with pytest.raises(ToolError, match=r"neither the published 2\.13\.0 nor one"):
+        with pytest.raises(ToolError, match="neither a release that the series is for"):
             build("stock", workplace, patched)
+
+    def test_of_a_torch_patched_in_place(
+        self, workplace: Workplace, installed: Path
+    ) -> None:
+        info = installed.parent / "torch-2.13.0+cpu.dist-info"
+        write(info, {"RECORD": "", "METADATA": "Name: torch\nVersion: 2.13.0+cpu\n"})
+        apply.apply(Torch(installed), workplace.patches, workplace.overlay)
+        # An earlier revision, of which only the originals tell.
+        write(workplace.overlay, {"torch/optim/_names/__init__.py": "names = 2\n"})
+        assert sources(build("stock", workplace, installed)) == SOURCES
+        found = sources(build("patched", workplace, installed))
+        version = (installed / "version.py").read_bytes()
+        assert found == {**sources(workplace.tree), "torch/version.py": version}
 
     def test_foreign_folder_is_kept(
         self, workplace: Workplace, installed: Path
@@ -192,21 +212,13 @@ def test_place_of_the_stock_view_that_nobody_else_can_prepare(
 
 
 class TestInstalled:
-    def test_other_release(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        class Distribution:
-            version = "2.12.0+cpu"
-
-        monkeypatch.setattr(importlib.metadata, "distribution", lambda _: Distribution)
-        with pytest.raises(ToolError, match=r"installed torch is 2\.12\.0\+cpu, but"):
-            view.installed_torch()
-
     def test_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def missing(name: str) -> None:
             raise importlib.metadata.PackageNotFoundError(name)
 
         monkeypatch.setattr(importlib.metadata, "distribution", missing)
         with pytest.raises(ToolError, match="torch is not installed"):
-            view.installed_torch()
+            installed_torch()
 
 
 def test_environment_puts_the_view_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,10 +276,11 @@ def test_commands_pass_their_arguments_on(
 def test_real_torch_is_imported_from_the_view(tmp_path: Path) -> None:
     """The compiled parts load through the links; the replaced file is used."""
     try:
-        installed = view.installed_torch()
+        installed = installed_torch().folder
     except ToolError as error:
         pytest.skip(str(error))
     workplace = Workplace(tmp_path / "work")
+    write(workplace.patches, {"bases/2.13.0": ""})
     path = "torch/optim/optimizer.py"
     source = (installed.parent / path).read_bytes()
     workplace.materialize({path: source})
