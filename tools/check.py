@@ -82,7 +82,10 @@ def _patched(subject: Subject) -> dict[str, bytes]:
     with files.scratch() as folder:
         for path in touched:
             files.put(folder / path, subject.sources.get(path))
-        series.apply(subject.patches, folder, name=f"PyTorch {subject.release.version}")
+        version = subject.release.version
+        if touched:
+            promises = series.promises(version, subject.patches_root)
+            series.apply(subject.patches, folder, promises, name=f"PyTorch {version}")
         return {
             path: content
             for path in touched
