@@ -117,6 +117,12 @@ def go_on(into: Path = tree.TREE, *, patches_root: Path = layout.PATCHES) -> lis
     while state.is_dir():
         step = files.content(state / "msgnum")
         _refuse_conflicts(into)
+        if marks := git.run(into, "diff", "--cached", "--check").stdout:
+            found = [m for m in git.text(marks).splitlines() if "conflict marker" in m]
+            if found:
+                raise ToolError(
+                    f"{found[0]}. Edit the file in {into}, and add it again."
+                )
         done = git.run(into, "rebase", "--continue", extra={"GIT_EDITOR": ":"})
         if done.returncode and files.content(state / "msgnum") == step:
             raise ToolError(f"git rebase stopped: {git.text(done.stderr).strip()}")
