@@ -168,7 +168,7 @@ def _check(options: argparse.Namespace) -> int:
         for problem in problems:
             print(f"      {problem}")
         failed += bool(problems)
-    patches = _count(len(series.order()), "patch", "patches")
+    patches = _count(max(len(s.patches) for s in subjects), "patch", "patches")
     overlay = _count(len(series.overlay_files()), "overlay file", "overlay files")
     where = ", ".join(release.version for release in sources)
     verdict = f"{failed} of {len(check.CHECKS)} checks failed" if failed else "all well"

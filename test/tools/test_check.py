@@ -1,5 +1,6 @@
 """Tests of tools.check: each check passes, and catches what it is for."""
 
+import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from test_series import LITTER
 from test_tree import lose_a_hunk
 
 from tools import __main__ as command_line
-from tools import check, layout, series
+from tools import check, export, layout, names, releases, relied_on, series
 
 
 Edit = tuple[str, str]
@@ -43,16 +44,18 @@ def test_good_series_passes(
 
 
 def test_empty_series_passes(tmp_path: Path) -> None:
-    empty = subject(Workplace(tmp_path))
-    assert [check(empty) for check in check.CHECKS.values()] == [[]] * 9
+    workplace = Workplace(tmp_path)
+    workplace.materialize()
+    workplace.export()
+    found = dict(check.report([subject(workplace)]))
+    assert found == dict.fromkeys(check.CHECKS, [])
 
 
 def test_series_that_does_not_apply(workplace: Workplace) -> None:
     path = "torch/optim/optimizer.py"
     other = SOURCES[path].replace(b"line_49 = 49", b"line_49 = 0")
     (problem,) = check.applies(subject(workplace, **{path: other}))
-    assert "cannot be applied to PyTorch 2.13.0" in problem
-    assert "0002-Name-the-second.patch does not apply: hunk 1" in problem
+    assert f"{path} in PyTorch 2.13.0 is not the file that" in problem
 
 
 @pytest.mark.parametrize(
@@ -236,9 +239,10 @@ def test_overlay_that_does_not_compile(workplace: Workplace, source: str) -> Non
 
 def test_patch_that_lost_a_hunk(workplace: Workplace) -> None:
     lose_a_hunk(workplace)
-    for find_problems in (check.applies, check.is_fixed_point):
-        (problem,) = find_problems(subject(workplace))
-        assert "0002-Name-the-second.patch does not make of torch/optim" in problem
+    (problem,) = check.applies(subject(workplace))
+    assert "0002-Name-the-second.patch was cut or edited" in problem
+    bases = f"{workplace.patches / 'bases' / '2.13.0'} is not what"
+    assert any(p.startswith(bases) for p in check.is_fixed_point(subject(workplace)))
 
 
 @pytest.fixture
@@ -270,8 +274,8 @@ def test_imports_that_resolve(importing: Workplace) -> None:
             None,
             [
                 "optimizer.py imports key from torch.optim._names.keys",
-                "__init__.py imports keys from torch.optim._names,",
                 "__init__.py imports key from torch.optim._names.keys",
+                "__init__.py imports keys from torch.optim._names,",
             ],
         ),
         (
@@ -306,6 +310,40 @@ def test_overlay_that_is_not_there(importing: Workplace) -> None:
     assert "optimizer.py imports _names from torch.optim, which is not" in problems[0]
 
 
+def test_name_that_is_not_there(workplace: Workplace) -> None:
+    edit = ("self.params = params", "self.params = _as_list(params)")
+    after = edited(workplace, "torch/optim/adam.py", edit)
+    problem = "torch/optim/adam.py uses _as_list, which nothing defines."
+    assert check.names_are_there(after) == [problem]
+    source = f"{ADAM}\n\ndef _as_list(params):\n    return [*params]\n".encode()
+    assert (
+        names.missing("torch/optim/adam.py", {"torch/optim/adam.py": source}) == set()
+    )
+
+
+def test_name_that_the_release_lacks_too(workplace: Workplace) -> None:
+    path = "torch/hub.py"
+    sources = {path: b"hub = 1\n\n\ndef load():\n    return _made_by_the_build\n"}
+    workplace.materialize({**SOURCES, **sources}, force=True)
+    after = edited(workplace, path, ("hub = 1", "hub = 2"))
+    after = dataclasses.replace(after, sources={**SOURCES, **sources})
+    assert after.changes.keys() >= {path}
+    assert check.names_are_there(after) == []
+
+
+def test_function_that_was_changed_upstream(workplace: Workplace) -> None:
+    path = "torch/optim/adam.py"
+    write(workplace.patches, {"relied-on": f"{path} adam\n  keys.py calls it.\n"})
+    relied_on.record({"2.13.0": SOURCES}, workplace.patches)
+    assert check.functions_were_read(subject(workplace)) == []
+    edit = (b"if not params:", b"if params is None:")
+    after = subject(workplace, **{path: SOURCES[path].replace(*edit)})
+    first, _ = check.functions_were_read(after)
+    assert first.startswith(
+        f"adam in {path} was changed. The series relies on it (keys"
+    )
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -320,52 +358,135 @@ def test_file_that_should_not_be_there(workplace: Workplace, path: str) -> None:
     assert problem.startswith(f"{workplace.root / path} is neither a patch nor")
 
 
+#: As 2.13.0, but without what the overlay below uses.
+OLDER = {**SOURCES, "torch/hub.py": b"core = 1\n"}
+
+
 class TestCommand:
     """``python -m tools check`` as a whole."""
 
-    @pytest.fixture
-    def wheel(
+    @pytest.fixture(autouse=True)
+    def repository(
         self, workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> str:
-        # The command works on the repository it lies in.
-        for function in (series.patches, series.overlay_files, check.Subject.__init__):
-            defaults = tuple(
-                {
-                    layout.PATCHES: workplace.patches,
-                    layout.OVERLAY: workplace.overlay,
-                }.get(value, value)
-                for value in function.__defaults__ or ()
+    ) -> None:
+        """The command works on the workplace, which is for two releases."""
+        roots = {
+            layout.PATCHES: workplace.patches,
+            layout.OVERLAY: workplace.overlay,
+        }
+        for function in (
+            check.Subject.__init__,
+            relied_on.record,
+            releases.find,
+            releases.supported,
+            series.overlay_files,
+            series.patches,
+        ):
+            defaults = function.__defaults__ or ()
+            monkeypatch.setattr(
+                function, "__defaults__", tuple(roots.get(v, v) for v in defaults)
             )
-            monkeypatch.setattr(function, "__defaults__", defaults)
-        return str(write_wheel(tmp_path))
+        monkeypatch.delenv("OPTIM_NAMES_BASE_WHEEL", raising=False)
+        monkeypatch.setenv("OPTIM_NAMES_CACHE", str(tmp_path / "cache"))
+        older = releases.Release("2.12.1", (3, 10))
+        write(workplace.patches, {"releases": releases.listed([RELEASE, older])})
+        export.refresh(
+            "2.12.1",
+            OLDER,
+            workplace.tree,
+            patches_root=workplace.patches,
+            overlay_root=workplace.overlay,
+        )
 
-    def test_passes(self, wheel: str, capsys: pytest.CaptureFixture[str]) -> None:
-        assert command_line.main(["check", "--base-wheel", wheel]) == 0
-        lines = capsys.readouterr().out.splitlines()
-        assert [line[:6] for line in lines[:-1]] == ["ok    "] * 9
-        assert lines[-1].startswith(
+    @pytest.fixture
+    def wheel(self, tmp_path: Path) -> Path:
+        (tmp_path / "cache" / "any").mkdir(parents=True)
+        return write_wheel(tmp_path / "cache" / "any")
+
+    @pytest.fixture
+    def older_wheel(self, wheel: Path) -> Path:
+        return write_wheel(wheel.parent, "2.12.1", OLDER)
+
+    def lines(self, capsys: pytest.CaptureFixture[str]) -> list[str]:
+        return capsys.readouterr().out.splitlines()
+
+    def test_release_that_is_cached(
+        self, wheel: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert command_line.main(["check"]) == 0
+        *lines, verdict, unknown = self.lines(capsys)
+        assert lines == [f"ok    {title}" for title in check.CHECKS]
+        assert verdict.startswith(
             "2 patches and 1 overlay file on PyTorch 2.13.0: all well, in "
         )
+        assert unknown == "Not checked, for lack of a wheel: 2.12.1; see '--all'."
 
-    def test_fails(
-        self, workplace: Workplace, wheel: str, capsys: pytest.CaptureFixture[str]
+    @pytest.mark.usefixtures("older_wheel")
+    def test_all_releases(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert command_line.main(["check", "--all"]) == 0
+        *lines, verdict = self.lines(capsys)
+        assert len(lines) == len(check.CHECKS)
+        assert " on PyTorch 2.13.0, 2.12.1: all well" in verdict
+
+    @pytest.mark.usefixtures("older_wheel")
+    def test_name_that_one_release_lacks(
+        self, workplace: Workplace, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        edited(workplace, "torch/optim/adam.py", ("lr=0.1", "lr=0.2"))
-        assert command_line.main(["check", "--base-wheel", wheel]) == 1
+        source = "from torch import hub\n\n\ndef names():\n    return hub.hub\n"
+        write(workplace.overlay, {"torch/optim/_names/__init__.py": source})
+        assert command_line.main(["check"]) == 1
+        assert [line for line in self.lines(capsys) if line[:2] != "ok"][:2] == [
+            "FAIL  overlay and patched files use names that are there",
+            "      2.12.1: torch/optim/_names/__init__.py uses hub of torch.hub, which is "
+            "not there.",
+        ]
+        assert command_line.main(["check", "--release", "2.13.0"]) == 0
+
+    def test_problem_of_all_releases(
+        self,
+        workplace: Workplace,
+        older_wheel: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        write(workplace.patches, {"notes.txt": ""})
+        assert command_line.main(["check"]) == 1
         out = capsys.readouterr().out
-        assert (
-            "FAIL  no function that computes a step is changed\n"
-            "      The series changes _single_tensor_adam in torch/optim/adam.py.\n"
-        ) in out
-        assert "1 of 9 checks failed" in out
+        assert f"\n      {workplace.patches / 'notes.txt'} is neither a patch" in out
+        assert f"1 of {len(check.CHECKS)} checks failed" in out
 
-    def test_error_is_one_message(
-        self, wheel: str, capsys: pytest.CaptureFixture[str]
+    @pytest.mark.usefixtures("older_wheel")
+    def test_record(
+        self, workplace: Workplace, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        assert command_line.main(["check", "--release", "2.12.0"]) == 1
+        write(workplace.patches, {"relied-on": "torch/optim/adam.py adam\n  why\n"})
+        assert command_line.main(["check"]) == 1
+        assert "run 'python -m tools check --record'" in capsys.readouterr().out
+        assert command_line.main(["check", "--record"]) == 0
+        form = relied_on.form_of(ADAM.encode(), "adam")
+        text = (workplace.patches / "relied-on").read_text()
+        assert text.endswith(f"  {form} 2.13.0 2.12.1\n")
+
+    @pytest.mark.parametrize(
+        ("options", "version"),
+        [
+            (["--release", "2.12.1"], "2.12.1"),
+            (["--base-wheel", "torch-2.12.1-py3-none-any.whl"], "2.12.1"),
+        ],
+    )
+    def test_one_release(
+        self,
+        options: list[str],
+        version: str,
+        older_wheel: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.chdir(older_wheel.parent)
+        assert command_line.main(["check", *options]) == 0
+        assert f"on PyTorch {version}: all well" in self.lines(capsys)[-1]
+
+    def test_error_is_one_message(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert command_line.main(["check", "--release", "2.11.0"]) == 1
         captured = capsys.readouterr()
         assert captured.out == ""
-        assert captured.err == (
-            "error: Only PyTorch 2.13.0 is found by itself; name a wheel of 2.12.0 with "
-            "--base-wheel, or a checkout with --source.\n"
-        )
+        assert captured.err.startswith("error: PyTorch 2.11.0 is not supported.")
