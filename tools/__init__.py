@@ -19,6 +19,8 @@ One module, one concept:
 * :mod:`tools.view`: an importable torch without building a wheel;
 * :mod:`tools.status`: which torch is installed;
 * :mod:`tools.check`: what must hold for every series;
+* :mod:`tools.names`: names that sources use and nothing provides;
+* :mod:`tools.relied_on`: functions of PyTorch that the series relies on;
 * :mod:`tools.git`, :mod:`tools.files`, :mod:`tools.progress`: what they share.
 """
 

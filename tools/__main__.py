@@ -185,26 +185,26 @@ def _sources_to_check(
     if options.source:
         release = releases.find(options.release or releases.DEFAULT)
         return {release: tree.checkout_sources(options.source)}, []
-    wheels: dict[Release, Path] = {}
-    unknown: list[str] = []
     named = base.named_wheel(options.base_wheel)
-    if named:
-        # As in torch-2.14.1+cpu-cp311-....whl
-        version = options.release or named.name.removeprefix("torch-").partition("-")[0]
-        wheels[releases.find(version)] = named
-    elif options.release:
-        release = releases.find(options.release)
-        wheels[release] = fetch.python_files(release)
-    if not options.base_wheel and not options.release:
-        for release in releases.supported():
-            found = wheels.get(release) or fetch.cached(release)
-            if not found and (options.all or release.version == releases.DEFAULT):
-                found = fetch.python_files(release)
-            if found:
-                wheels[release] = found
-            else:
-                unknown.append(release.version)
-    return {r: tree.wheel_sources(w, r.version) for r, w in wheels.items()}, unknown
+    # As in torch-2.14.1+cpu-cp311-....whl
+    of_named = named and releases.find(named.name.split("-")[1])
+    only = of_named if options.base_wheel else None
+    if options.release:
+        only = releases.find(options.release)
+    found: dict[Release, Mapping[str, bytes]] = {}
+    unknown: list[str] = []
+    for release in [only] if only else releases.supported():
+        needed = options.all or release == only or release.version == releases.DEFAULT
+        wheel = fetch.cached(release)
+        if named and release == of_named:
+            wheel = named
+        elif needed and not wheel:
+            wheel = fetch.python_files(release)
+        if wheel:
+            found[release] = tree.wheel_sources(wheel, release.version)
+        else:
+            unknown.append(release.version)
+    return found, unknown
 
 
 def _test(options: argparse.Namespace) -> int:

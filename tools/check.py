@@ -54,43 +54,41 @@ class Subject:
         return {path: file.read_bytes() for path, file in found.items()}
 
     @cached_property
-    def patched(self) -> dict[str, bytes]:
-        """The files that the patches touch, after them; empty if they do not apply."""
-        return {} if applies(self) else _patched(self)
+    def patched(self) -> dict[str, bytes] | ToolError:
+        """The files that the patches touch, after them; an error if they do not apply."""
+        if not self.patches:
+            return {}
+        version = self.release.version
+        touched = series.touched_files(self.patches)
+        with files.scratch() as folder:
+            for path in touched:
+                files.put(folder / path, self.sources.get(path))
+            try:
+                promises = series.promises(version, self.patches_root)
+                name = f"PyTorch {version}"
+                series.apply(self.patches, folder, promises, name=name)
+            except ToolError as error:
+                return error
+            found = {path: files.content(folder / path) for path in touched}
+        return {path: new for path, new in found.items() if new is not None}
 
     @property
     def changes(self) -> dict[str, tuple[bytes, bytes]]:
         """The content before and after, of each Python file that patches touch."""
+        patched = self.patched
+        if isinstance(patched, ToolError):
+            return {}  # applies() reports it
         return {
-            path: (self.sources.get(path, b""), self.patched.get(path, b""))
-            for path in (series.touched_files(self.patches) if self.patched else ())
+            path: (self.sources.get(path, b""), patched.get(path, b""))
+            for path in series.touched_files(self.patches)
             if path.endswith(".py")
         }
 
 
 def applies(subject: Subject) -> list[str]:
     """The series applies, and makes of each file what it must."""
-    try:
-        _patched(subject)
-    except ToolError as error:
-        return [str(error)]
-    return []
-
-
-def _patched(subject: Subject) -> dict[str, bytes]:
-    touched = series.touched_files(subject.patches)
-    with files.scratch() as folder:
-        for path in touched:
-            files.put(folder / path, subject.sources.get(path))
-        version = subject.release.version
-        if touched:
-            promises = series.promises(version, subject.patches_root)
-            series.apply(subject.patches, folder, promises, name=f"PyTorch {version}")
-        return {
-            path: content
-            for path in touched
-            if (content := files.content(folder / path)) is not None
-        }
+    patched = subject.patched
+    return [str(patched)] if isinstance(patched, ToolError) else []
 
 
 def is_fixed_point(subject: Subject) -> list[str]:
@@ -240,10 +238,11 @@ def compiles(subject: Subject) -> list[str]:
 
 def names_are_there(subject: Subject) -> list[str]:
     """The names that overlay and patched files use are there."""
-    layers = (subject.overlay, subject.patched, subject.sources)
+    after = {path: new for path, (_, new) in subject.changes.items()}
+    layers = (subject.overlay, after, subject.sources)
     sources = ChainMap(*layers)  # type: ignore[arg-type]  # nothing is written
     problems = []
-    for path in {**subject.changes, **subject.overlay}:
+    for path in {**after, **subject.overlay}:
         # What the release's own file uses, it has, made by its build.
         known = names.missing(path, subject.sources)
         found = names.missing(path, sources) - known
