@@ -20,6 +20,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
@@ -246,27 +247,27 @@ def pytest(
         if it is skipped. If the run breaks off, that is the error of the file.
     """
     file = tests[0].partition("::")[0]
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    written = RESULTS / "junit.xml"
-    written.unlink(missing_ok=True)
-    command = [python, *(["-c", _ON_STOCK] if stock else []), "-m", "pytest"]
-    command += ["-q", "-p", "no:cacheprovider", f"--junitxml={written}", *tests]
-    try:
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            # Else the tests refuse to run without the series.
-            env={**clean_environment(), **({_guard.UNPATCHED: "1"} if stock else {})},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=PATIENCE,
-        )
-    except subprocess.TimeoutExpired:
-        return {file: f"not done after {PATIENCE} s"}
-    if not written.exists():
-        last = done.stdout.decode("utf-8", "replace").strip().splitlines()[-1:]
-        return {file: f"ended with status {done.returncode}: {' '.join(last)}"}
-    return dict(outcomes(ET.parse(written).getroot(), file))
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder) / "junit.xml"
+        command = [python, *(["-c", _ON_STOCK] if stock else []), "-m", "pytest"]
+        command += ["-q", "-p", "no:cacheprovider", f"--junitxml={written}", *tests]
+        # Else the tests refuse to run without the series.
+        unpatched = {_guard.UNPATCHED: "1"} if stock else {}
+        try:
+            done = subprocess.run(
+                command,
+                cwd=ROOT,
+                env={**clean_environment(), **unpatched},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=PATIENCE,
+            )
+        except subprocess.TimeoutExpired:
+            return {file: f"not done after {PATIENCE} s"}
+        if not written.exists():
+            last = done.stdout.decode("utf-8", "replace").strip().splitlines()[-1:]
+            return {file: f"ended with status {done.returncode}: {' '.join(last)}"}
+        return dict(outcomes(ET.parse(written).getroot(), file))
 
 
 def outcomes(report: ET.Element, file: str) -> Iterator[tuple[str, str | None]]:

@@ -47,13 +47,7 @@ def test_report_of_pytest() -> None:
         ("import os\nos._exit(3)", {"": "ended with status 3"}),
     ],
 )
-def test_run_of_a_file(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    script: str,
-    expected: dict[str, str],
-) -> None:
-    monkeypatch.setattr(prove, "RESULTS", tmp_path)
+def test_run_of_a_file(tmp_path: Path, script: str, expected: dict[str, str]) -> None:
     (tmp_path / "test_x.py").write_text(script)
     found = prove.pytest(sys.executable, [str(tmp_path / "test_x.py")])
     assert len(found) == len(expected)
