@@ -278,7 +278,8 @@ def outcomes(report: ET.Element, file: str) -> Iterator[tuple[str, str | None]]:
         problem = next((p for p in case if p.tag in ("failure", "error")), None)
         if problem is not None:
             text = problem.get("message") or "failed"
-            yield test, text.splitlines()[0][:200]
+            # In the repr of an argument, line feeds are two characters.
+            yield test, re.split(r"\n|\\n", text)[0][:200]
         else:
             yield test, None if case.find("skipped") is not None else ""
 

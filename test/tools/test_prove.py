@@ -22,6 +22,8 @@ REPORT = """\
 <testcase classname="test.optim.test_x.TestX" name="test_a_cpu"/>
 <testcase classname="test.optim.test_x.TestX" name="test_b">
   <failure message="AssertionError: 1 != 2&#10;more">text</failure></testcase>
+<testcase classname="test.optim.test_x.TestX" name="test_k">
+  <failure message="KeyError: 'sum\\n\\nTo execute"/></testcase>
 <testcase classname="test.optim.test_x.TestX" name="test_c[1]">
   <skipped message="no"/></testcase>
 <testcase classname="" name="test.optim.test_y"><error message="ImportError: z"/>
@@ -34,6 +36,7 @@ def test_report_of_pytest() -> None:
     assert found == {
         "test/x.py::TestX::test_a_cpu": "",
         "test/x.py::TestX::test_b": "AssertionError: 1 != 2",
+        "test/x.py::TestX::test_k": "KeyError: 'sum",
         "test/x.py::TestX::test_c[1]": None,
         "test/x.py": "ImportError: z",
     }
