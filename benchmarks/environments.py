@@ -10,7 +10,7 @@ from pathlib import Path
 
 from plan import Kind
 
-from tools import files, git, layout, series, tree, view
+from tools import files, git, installed, layout, series, tree, view
 
 
 WORK = layout.BUILD / "bench"
@@ -26,17 +26,18 @@ def make() -> dict[Kind, dict[str, str]]:
         environment variables of a process that is to import it.
 
     Raises:
-        ToolError: if the installed torch is not the base release, with or
+        ToolError: if the installed torch is of no supported release, with or
             without the series, or if a patch does not apply.
     """
     stock = view.build("stock", WORK / "stock")
+    release = installed.look(installed.installed_torch()).release
     sources = {
         path: files.with_unix_lines(content)
-        for path in series.touched_files(series.patches())
+        for path in series.touched_files(series.patches(release))
         if (content := files.content(stock / path)) is not None
     }
     # The tree is this module's own: there is no work in it to lose.
-    tree.materialize(sources, WORK / "tree", force=True)
+    tree.materialize(sources, WORK / "tree", release=release, force=True)
     patched = view.build("patched", WORK / "patched", tree=WORK / "tree")
     return {"stock": _alone(stock), "patched": _alone(patched)}
 

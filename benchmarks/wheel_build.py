@@ -48,7 +48,7 @@ def ask() -> Ask:
     Raises:
         ToolError: if there is no official wheel.
     """
-    official = base.find()
+    official = base.named_wheel() or base.find(base.Wanted())
 
     def seconds(call: Call) -> float:
         with tempfile.TemporaryDirectory() as folder:

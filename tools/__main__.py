@@ -23,7 +23,6 @@ from tools import (
     tree,
     view,
 )
-from tools.base import BASE_RELEASE
 from tools.errors import REPORTED, ToolError, report
 from tools.releases import Release
 from tools.status import status
@@ -31,7 +30,7 @@ from tools.status import status
 
 _EXAMPLES = f"""\
 examples:
-  python -m tools materialize          PyTorch {BASE_RELEASE} and the series in build/tree
+  python -m tools materialize          PyTorch {releases.DEFAULT} and the series in build/tree
   python -m tools materialize --source ~/pytorch
                                        the same on a checkout of PyTorch
   python -m tools test -k adam         run test/test_optim.py on the tree
@@ -384,7 +383,7 @@ def _parser() -> argparse.ArgumentParser:
         _test,
         "run pytest on the tree, without building a wheel",
         "What follows is given to pytest; default: test/test_optim.py. The installed "
-        f"torch {BASE_RELEASE} provides the compiled parts.",
+        "torch, of the same release, provides the compiled parts.",
     ).add_argument("rest", nargs="*", metavar="ARGUMENT")
 
     add(
@@ -457,8 +456,8 @@ def _add_base(command: argparse.ArgumentParser) -> None:
 def _add_release(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--release",
-        default=BASE_RELEASE,
-        help=f"the PyTorch release; default: {BASE_RELEASE}",
+        default=releases.DEFAULT,
+        help=f"the PyTorch release; default: {releases.DEFAULT}",
     )
 
 

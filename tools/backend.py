@@ -114,7 +114,7 @@ def make(start: Start, out_dir: Path, arguments: Sequence[str] = ()) -> Path:
             f"'{' '.join(arguments)}' is not understood. Arguments for PyTorch's own "
             "build need a checkout: name it with --source."
         )
-    return wheel.build(base.find(start.wheel, start.wanted), out_dir)
+    return wheel.build(start.wheel or base.find(start.wanted), out_dir)
 
 
 def get_requires_for_build_wheel(

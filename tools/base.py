@@ -19,9 +19,6 @@ from tools.errors import ToolError
 from tools.patched import unlabeled
 
 
-#: The release that is taken if nobody names one.
-BASE_RELEASE = releases.DEFAULT
-
 #: Names an official wheel to use instead of a downloaded one.
 VARIABLE = "OPTIM_NAMES_BASE_WHEEL"
 
@@ -128,36 +125,19 @@ def installed_version() -> str | None:
     return None
 
 
-def find(given: Path | None = None, what: Wanted | None = None) -> Path:
-    """The official wheel to start from.
-
-    The first of: ``given``; what is asked for, from the cache for the running
-    interpreter or else downloaded by ``pip``; the wheel that
-    ``$OPTIM_NAMES_BASE_WHEEL`` names; the wheel of the default release.
+def find(what: Wanted) -> Path:
+    """The official wheel, from the cache or else downloaded by ``pip``.
 
     Args:
-        given (Path, optional): a wheel that the user named.
-        what (Wanted, optional): what to take from the cache, or download.
+        what (Wanted): which wheel.
 
     Returns:
         Path: the wheel. Its content is not looked at.
 
     Raises:
-        ToolError: if a named wheel does not exist, the cache holds several, or
-            it cannot be downloaded.
+        ToolError: if the cache holds several, or it cannot be downloaded.
     """
-    if what is None:
-        given = named_wheel(given)
-    if given is None:
-        what = what or Wanted()
-        return cached(what) or _download(what)
-    if not given.is_file():
-        problem = "is not a file" if given.exists() else "does not exist"
-        raise ToolError(
-            f"The wheel {given.absolute()} {problem}. Give the path of an official "
-            "wheel of torch, or none to have it downloaded."
-        )
-    return given
+    return cached(what) or _download(what)
 
 
 def named_wheel(given: Path | None = None) -> Path | None:

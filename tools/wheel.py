@@ -91,7 +91,7 @@ def _opened(path: Path, patches_root: Path) -> Iterator[_Wheel]:
     if not path.is_file():
         # To open a pipe would wait for its other end.
         what = "is not a file" if path.exists() else "does not exist"
-        raise ToolError(f"{path} {what}. Give an official wheel of torch.")
+        raise ToolError(f"{path.absolute()} {what}. Give an official wheel of torch.")
     try:
         # Unbuffered: headers are read from all over the file.
         with path.open("rb", buffering=0) as file:

@@ -58,22 +58,9 @@ def no_pip(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(venv / folder / "python"))
 
 
-def test_order_of_places(downloads, tmp_path, monkeypatch):
-    given = tiny_torch.make(tmp_path / "given")
-    named = tiny_torch.make(tmp_path / "named")
-    cached = tiny_torch.make(base.cache_folder())
-    monkeypatch.setenv(base.VARIABLE, str(named))
-    assert base.find(given) == given
-    assert base.find() == named
-    monkeypatch.delenv(base.VARIABLE)
-    assert base.find() == cached
-    _, arguments = downloads
-    assert not arguments.exists()
-
-
 def test_download_goes_to_the_cache(downloads):
     official, arguments = downloads
-    found = base.find()
+    found = base.find(base.Wanted())
     assert found == base.cache_folder() / official.name
     assert found.read_bytes() == official.read_bytes()
     words = arguments.read_text().splitlines()
@@ -84,21 +71,21 @@ def test_download_goes_to_the_cache(downloads):
     names = sorted(file.name for file in found.parent.iterdir())
     assert names == [found.name, f"{found.name}.crc32"]
     arguments.unlink()
-    assert base.find() == found
+    assert base.find(base.Wanted()) == found
     assert not arguments.exists()
 
 
 @pytest.mark.parametrize("known", [True, False])
 def test_damaged_wheel_in_the_cache_is_fetched_anew(downloads, capsys, known):
     official, arguments = downloads
-    found = base.find()
+    found = base.find(base.Wanted())
     if not known:
         found.with_name(f"{found.name}.crc32").unlink()
     data = bytearray(found.read_bytes())
     data[data.index(b"torch/lib/libtorch.so") + 50_000] ^= 1
     found.write_bytes(data)
     arguments.unlink()
-    assert base.find() == found
+    assert base.find(base.Wanted()) == found
     assert found.read_bytes() == official.read_bytes()
     assert f"{found} is damaged (torch/lib/libtorch.so)" in capsys.readouterr().err
     assert arguments.exists()
@@ -109,27 +96,27 @@ def test_damaged_wheel_that_cannot_be_fetched_anew(pip):
     damaged = tiny_torch.make(base.cache_folder())
     damaged.write_bytes(damaged.read_bytes()[:-100])
     with pytest.raises(ToolError, match="No network"):
-        base.find()
+        base.find(base.Wanted())
     assert damaged.exists()
 
 
 def test_wheel_that_was_put_into_the_cache(downloads):
     cached = tiny_torch.make(base.cache_folder())
-    assert base.find() == cached
+    assert base.find(base.Wanted()) == cached
     # Another one under the same name is looked into again.
     tiny_torch.make(base.cache_folder(), own_version="2.13.0+own")
-    assert base.find() == cached
+    assert base.find(base.Wanted()) == cached
     assert not downloads[1].exists()
 
 
 def test_progress_of_pip_on_a_terminal(downloads, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    base.find()
+    base.find(base.Wanted())
     assert "--quiet" not in downloads[1].read_text()
 
 
 def test_cache_is_separate_for_each_interpreter(downloads, monkeypatch):
-    found = base.find()
+    found = base.find(base.Wanted())
     assert base.cached(base.Wanted()) == found
     monkeypatch.setattr(sys, "version_info", SimpleNamespace(major=3, minor=99))
     assert base.cached(base.Wanted()) is None
@@ -262,7 +249,7 @@ def test_installed_torch_that_no_wheel_is_for(monkeypatch, version):
 def test_variant_that_pip_cannot_get(pip):
     pip("sys.exit('ERROR: No matching distribution')")
     with pytest.raises(ToolError) as caught:
-        base.find(what=base.Wanted("2.13.0", "rocm9.9"))
+        base.find(base.Wanted("2.13.0", "rocm9.9"))
     for word in (
         "could not download torch==2.13.0+rocm9.9",
         "PIP_EXTRA_INDEX_URL",
@@ -307,7 +294,7 @@ def test_two_variants_in_the_cache():
     for version in ("2.13.0+cpu", "2.13.0+cu130"):
         tiny_torch.make(base.cache_folder(), version=version)
     with pytest.raises(ToolError) as caught:
-        base.find()
+        base.find(base.Wanted())
     for word in (
         "2.13.0+cpu",
         "2.13.0+cu130",
@@ -315,22 +302,6 @@ def test_two_variants_in_the_cache():
         base.VARIABLE,
     ):
         assert word in str(caught.value)
-
-
-@pytest.mark.parametrize("how", ["argument", "variable"])
-def test_named_wheel_that_does_not_exist(tmp_path, monkeypatch, how):
-    missing = tmp_path / "none.whl"
-    if how == "variable":
-        monkeypatch.setenv(base.VARIABLE, str(missing))
-    with pytest.raises(ToolError, match=r"none\.whl does not exist"):
-        base.find(missing if how == "argument" else None)
-
-
-def test_relative_path_is_told_in_full(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ToolError) as caught:
-        base.find(base.Path("none.whl"))
-    assert f"The wheel {tmp_path / 'none.whl'} does not exist" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -345,7 +316,7 @@ def test_relative_path_is_told_in_full(tmp_path, monkeypatch):
 def test_failed_download_leaves_nothing(pip, lines, words):
     pip(lines)
     with pytest.raises(ToolError) as caught:
-        base.find()
+        base.find(base.Wanted())
     for word in [*words, "2.13.0", base.VARIABLE]:
         assert word in str(caught.value)
     assert list(base.cache_folder().iterdir()) == []
@@ -355,12 +326,12 @@ def test_cache_that_cannot_be_written(downloads, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("OPTIM_NAMES_CACHE", str(tmp_path / "file"))
     with pytest.raises(ToolError, match="OPTIM_NAMES_CACHE"):
-        base.find()
+        base.find(base.Wanted())
 
 
 def test_no_pip_at_all(no_pip):
     with pytest.raises(ToolError, match="no pip to download"):
-        base.find()
+        base.find(base.Wanted())
 
 
 def test_pip_that_is_hidden_by_pythonpath(tmp_path, monkeypatch):

@@ -282,8 +282,6 @@ def test_abi_in_the_name_may_be_none(tmp_path, build):
 def test_base_that_is_no_file(tmp_path, refused, make):
     make(tmp_path / "torch.whl")
     refused(tmp_path / "torch.whl", "torch.whl is not a file")
-    with pytest.raises(ToolError, match=r"torch\.whl is not a file"):
-        base.find(tmp_path / "torch.whl")
 
 
 def test_patch_of_a_file_that_is_not_there(official, refused, tmp_path):
@@ -322,8 +320,10 @@ def test_own_output_is_refused(official, build, tmp_path):
         build(build(official, tmp_path / "first"))
 
 
-def test_no_such_file(tmp_path, refused):
-    refused(tmp_path / "none.whl", "none.whl", "does not exist")
+def test_no_such_file(tmp_path, refused, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    # pip shows this far away from where the path was typed.
+    refused(base.Path("none.whl"), f"{tmp_path / 'none.whl'} does not exist")
 
 
 def test_not_an_archive(tmp_path, refused):
@@ -553,7 +553,7 @@ def test_progress_on_a_terminal(official, build, monkeypatch, capsys):
 def _real_wheels():
     folder = os.environ.get("OPTIM_NAMES_TEST_WHEELS")
     if folder:
-        return sorted(base.Path(folder).glob("torch-2.13.0*.whl"))
+        return sorted(base.Path(folder).glob("torch-*.whl"))
     found = base.named_wheel() or base.cached(base.Wanted())
     return [found] if found else []
 
@@ -569,7 +569,7 @@ def test_official_wheel(path, tmp_path):
     held = tiny_torch.check_record(result)
     version = path.name.split("-")[1]
     new_version = result.name.split("-")[1]
-    laid = Series("2.13.0")
+    laid = Series(version.partition("+")[0])
     assert new_version == f"{version}{'.' if '+' in version else '+'}{laid.label}"
     touched = {*laid.promises, "torch/version.py"}
     with zipfile.ZipFile(path) as zipped:
