@@ -9,13 +9,16 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from tools import files, git, layout, releases, series, tree
+from tools import export, files, git, layout, releases, series, tree
 from tools.errors import ToolError
 from tools.releases import Release
 
 
 #: Where git keeps how conflicts were resolved, for all trees.
 RESOLUTIONS = layout.BUILD / "rerere"
+
+#: Where git keeps a rebase that has stopped.
+_STATE = ".git/rebase-merge"
 
 _SETTINGS = {
     "merge.conflictStyle": "diff3",
@@ -94,7 +97,9 @@ def port(
     _share(into / ".git" / "rr-cache", resolutions)
     old = git.output(into, "rev-parse", tree.BASE).strip()
     tree.rebase_onto(into, release, sources)
-    git.run(into, "rebase", "--quiet", "--onto", tree.BASE, old, tree.BRANCH)
+    done = git.run(into, "rebase", "--quiet", "--onto", tree.BASE, old, tree.BRANCH)
+    if done.returncode and not (into / _STATE).is_dir():
+        raise ToolError(f"git rebase failed: {git.text(done.stderr).strip()}")
     return go_on(into, patches_root=patches_root)
 
 
@@ -113,39 +118,33 @@ def go_on(into: Path = tree.TREE, *, patches_root: Path = layout.PATCHES) -> lis
     """
     if not tree.is_tree(into) or git.run(into, "config", tree.PORT).returncode:
         raise ToolError(f"{into} is no port; begin one with 'tools port RELEASE'.")
-    state = into / ".git" / "rebase-merge"
-    while state.is_dir():
-        step = files.content(state / "msgnum")
+    step = into / _STATE / "msgnum"
+    while (into / _STATE).is_dir():
         _refuse_conflicts(into)
-        if marks := git.run(into, "diff", "--cached", "--check").stdout:
-            found = [m for m in git.text(marks).splitlines() if "conflict marker" in m]
-            if found:
-                raise ToolError(
-                    f"{found[0]}. Edit the file in {into}, and add it again."
-                )
+        number = files.content(step)
         done = git.run(into, "rebase", "--continue", extra={"GIT_EDITOR": ":"})
-        if done.returncode and files.content(state / "msgnum") == step:
+        if done.returncode and files.content(step) == number:
             raise ToolError(f"git rebase stopped: {git.text(done.stderr).strip()}")
-    subjects = git.output(into, "log", "--format=%f", f"{tree.BASE}..HEAD").split()
-    return [
-        name
-        for name in series.order(patches_root)
-        if not any(s.startswith(series.slug(name)[: -len(".patch")]) for s in subjects)
-    ]
+    there = {series.slug(name) for name in export.read(into).patches}
+    return [n for n in series.order(patches_root) if series.slug(n) not in there]
 
 
 def _refuse_conflicts(into: Path) -> None:
-    unmerged = git.split(
-        git.output(into, "diff", "--name-only", "--diff-filter=U", "-z")
-    )
-    if not unmerged:
-        return
-    subject = git.output(into, "log", "-1", "--format=%s", "REBASE_HEAD").strip()
-    raise ToolError(
-        f"'{subject}' conflicts in {', '.join(unmerged)}. In {into}, edit, 'git add', "
-        "and go on with 'python -m tools port --continue'; or leave the patch out with "
-        "'git rebase --skip' before that."
-    )
+    unmerged = ("diff", "--name-only", "--diff-filter=U", "-z")
+    if paths := git.split(git.output(into, *unmerged)):
+        subject = git.output(into, "log", "-1", "--format=%s", "REBASE_HEAD").strip()
+        raise ToolError(
+            f"'{subject}' conflicts in {', '.join(paths)}. In {into}, edit, 'git add', "
+            "and go on with 'python -m tools port --continue'; or leave the patch out "
+            "with 'git rebase --skip' before that."
+        )
+    for line in git.text(
+        git.run(into, "diff", "--cached", "--check").stdout
+    ).splitlines():
+        if line.endswith("leftover conflict marker"):
+            raise ToolError(
+                f"{line}. Edit that file in {into}, and 'git add' it again."
+            )
 
 
 def _share(link: Path, folder: Path) -> None:

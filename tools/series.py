@@ -23,7 +23,6 @@ LABEL = "named"
 
 _DIFF = re.compile(r"^diff --git (.*)$", re.MULTILINE)
 _PATHS = re.compile(r"a/(\S+) b/(\S+)\r?$")
-_INDEX = re.compile(r"^index ([0-9a-f]{40})\.\.([0-9a-f]{40})\b", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -207,41 +206,6 @@ def touched_files(patches: Sequence[Patch]) -> list[str]:
     return sorted({path for patch in patches for path in _diffs(patch)})
 
 
-def blobs(patches: Sequence[Patch]) -> dict[str, tuple[str, str]]:
-    """What the touched files are before and after the series.
-
-    Args:
-        patches (Sequence[Patch]): the series, in order.
-
-    Returns:
-        dict[str, tuple[str, str]]: POSIX path to the git blob hashes in the index
-        lines of the first and of the last patch that touches the file; all
-        zeros for no file.
-
-    Raises:
-        ToolError: if a patch cannot be read or has no full index line.
-    """
-    found: dict[str, tuple[str, str]] = {}
-    for patch in patches:
-        for path, (before, after) in _own_blobs(patch).items():
-            found[path] = (found.get(path, (before,))[0], after)
-    return found
-
-
-def _own_blobs(patch: Patch) -> dict[str, tuple[str, str]]:
-    """As :func:`blobs`, for one patch."""
-    found: dict[str, tuple[str, str]] = {}
-    for path, diff in _diffs(patch).items():
-        index = _INDEX.search(diff)
-        if index is None:
-            raise ToolError(
-                f"{patch.path} has no full index line for {path}. Write it anew with "
-                "'python -m tools export'."
-            )
-        found[path] = (index[1], index[2])
-    return found
-
-
 def _diffs(patch: Patch) -> dict[str, str]:
     """Path to the text of its diff, for each file that a patch touches."""
     _, *parts = _DIFF.split(git.text(patch.path.read_bytes()))
@@ -266,7 +230,7 @@ def _diffs(patch: Patch) -> dict[str, str]:
 def apply(
     patches: Sequence[Patch],
     folder: Path,
-    promises: Mapping[str, tuple[str, str]] | None = None,
+    promises: Mapping[str, tuple[str, str]],
     *,
     name: str | None = None,
 ) -> None:
@@ -278,9 +242,8 @@ def apply(
     Args:
         patches (Sequence[Patch]): the patches, first to last.
         folder (Path): the folder that holds ``torch/``. It is changed in place.
-        promises (Mapping[str, tuple[str, str]], optional): what each touched file
-            must be before and become, as :func:`promises` gives it for a release.
-            Default: what the patches' index lines say.
+        promises (Mapping[str, tuple[str, str]]): what each touched file must be
+            before and become, as :func:`promises` gives it for a release.
         name (str, optional): what errors call the folder, if it is a copy.
 
     Raises:
@@ -292,16 +255,14 @@ def apply(
 
 
 def reverse(
-    patches: Sequence[Patch],
-    folder: Path,
-    promises: Mapping[str, tuple[str, str]] | None = None,
+    patches: Sequence[Patch], folder: Path, promises: Mapping[str, tuple[str, str]]
 ) -> None:
     """Take patches back, last to first; all of them, or none.
 
     Args:
         patches (Sequence[Patch]): the patches as :func:`apply` takes them.
         folder (Path): the folder that holds ``torch/``. It is changed in place.
-        promises (Mapping[str, tuple[str, str]], optional): as in :func:`apply`.
+        promises (Mapping[str, tuple[str, str]]): as in :func:`apply`.
 
     Raises:
         ToolError: as :func:`apply`.
@@ -312,25 +273,24 @@ def reverse(
 def _apply(
     patches: Sequence[Patch],
     folder: Path,
-    promises: Mapping[str, tuple[str, str]] | None,
+    promises: Mapping[str, tuple[str, str]],
     name: str,
     *,
     back: bool,
 ) -> None:
     if not patches:
         return
-    known = blobs(patches) if promises is None else promises
     before: dict[str, bytes | None] = {}
     for path in touched_files(patches):
-        if path not in known:
+        if path not in promises:
             raise ToolError(
                 f"A patch changes {path}, of which {BASES}/ says nothing. Write it "
                 "anew with 'python -m tools export'."
             )
         before[path] = files.content(folder / path)
     start, end = (1, 0) if back else (0, 1)
-    if wrong := [p for p in before if git.blob(before[p]) != known[p][start]]:
-        if all(git.blob(before[path]) == known[path][end] for path in before):
+    if wrong := [p for p in before if git.blob(before[p]) != promises[p][start]]:
+        if all(git.blob(before[path]) == promises[path][end] for path in before):
             state = "are not applied to" if back else "are already applied to"
             raise ToolError(f"The patches {state} {name}; there is nothing to do.")
         raise ToolError(
@@ -348,11 +308,8 @@ def _apply(
             raise ToolError(
                 f"{problem or git.text(done.stderr).strip()} Nothing was changed."
             )
-        # Of one input, git writes the changes to a file after its removal.
-        for path in _removed_files(patches, back):
-            (folder / path).unlink(missing_ok=True)
         for path in before:
-            if git.blob(files.content(folder / path)) != known[path][end]:
+            if git.blob(files.content(folder / path)) != promises[path][end]:
                 raise ToolError(f"{broken(path, patches)} Nothing was changed.")
 
 
@@ -374,15 +331,6 @@ def broken(path: str, patches: Sequence[Patch]) -> str:
         f"{path} did not become what it must: {' or '.join(names)} was cut or edited. "
         "Restore it."
     )
-
-
-def _removed_files(patches: Sequence[Patch], back: bool) -> list[str]:
-    """The files that are not there once all patches are applied, or taken back."""
-    mark = "\nnew file mode" if back else "\ndeleted file mode"
-    final: dict[str, str] = {}
-    for patch in reversed(patches) if back else patches:
-        final.update(_diffs(patch))
-    return [path for path, diff in final.items() if diff.startswith(mark)]
 
 
 def _direction(back: bool) -> list[str]:

@@ -131,6 +131,9 @@ def test_conflict(workplace: Workplace) -> None:
         go_on(workplace)
     with pytest.raises(ToolError, match="is in the middle of 'git rebase'"):
         workplace.materialize()
+    workplace.git("add", PATH)
+    with pytest.raises(ToolError, match=r"optimizer\.py:\d+: leftover conflict marker"):
+        go_on(workplace)
     resolve(workplace)
     assert go_on(workplace) == []
     assert workplace.written() == before

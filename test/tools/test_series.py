@@ -11,9 +11,17 @@ from tools import files, git, series
 from tools.errors import ToolError
 
 
+Promises = dict[str, tuple[str, str]]
+
+
 @pytest.fixture
 def patches(template: Workplace) -> list[series.Patch]:
     return series.patches(root=template.patches)
+
+
+@pytest.fixture
+def promises(template: Workplace) -> Promises:
+    return series.promises(root=template.patches)
 
 
 @pytest.fixture
@@ -68,7 +76,10 @@ def test_variants_serve_what_is_older(
 
 def test_promises(template: Workplace) -> None:
     found = series.promises(root=template.patches)
-    assert found == series.blobs(series.patches(root=template.patches))
+    assert sorted(found) == ["torch/optim/adam.py", "torch/optim/optimizer.py"]
+    for path, (before, after) in found.items():
+        assert before == git.blob(SOURCES[path])
+        assert after == git.blob((template.tree / path).read_bytes())
     written = (template.patches / "bases" / "2.13.0").read_bytes()
     assert series.promised(found) == written
 
@@ -125,45 +136,19 @@ def test_patch_without_a_diff(tmp_path: Path) -> None:
         series.touched_files([series.Patch("a.patch", tmp_path / "a.patch")])
 
 
-def test_blobs_are_those_before_the_first_and_after_the_last_patch(
-    patches: list[series.Patch], folder: Path, template: Workplace
-) -> None:
-    for path, (before, after) in series.blobs(patches).items():
-        for root, blob in ((folder, before), (template.tree, after)):
-            done = subprocess.run(
-                ["git", "hash-object", root / path], capture_output=True, text=True
-            )
-            assert done.stdout.strip() == blob
-
-
 def test_apply_and_reverse(
-    patches: list[series.Patch], folder: Path, template: Workplace
+    patches: list[series.Patch], promises: Promises, folder: Path, template: Workplace
 ) -> None:
-    series.apply(patches, folder)
+    series.apply(patches, folder, promises)
     for path in SOURCES:
         assert (folder / path).read_bytes() == (template.tree / path).read_bytes()
-    series.reverse(patches, folder)
-    assert contents(folder) == SOURCES
-
-
-def test_file_that_is_changed_and_then_removed(
-    patches: list[series.Patch], folder: Path, tmp_path: Path, template: Workplace
-) -> None:
-    path = "torch/optim/adam.py"
-    lines = (template.tree / path).read_text().splitlines()
-    diff = f"diff --git a/{path} b/{path}\ndeleted file mode 100644\n"
-    diff += f"index {git.blob((template.tree / path).read_bytes())}..{'0' * 40}\n"
-    diff += f"--- a/{path}\n+++ /dev/null\n@@ -1,{len(lines)} +0,0 @@\n"
-    write(tmp_path, {"c.patch": diff + "".join(f"-{line}\n" for line in lines)})
-    removal = [*patches, series.Patch("c.patch", tmp_path / "c.patch")]
-    series.apply(removal, folder)
-    assert not (folder / path).exists()
-    series.reverse(removal, folder)
+    series.reverse(patches, folder, promises)
     assert contents(folder) == SOURCES
 
 
 def test_an_enclosing_repository_plays_no_part(
     patches: list[series.Patch],
+    promises: Promises,
     folder: Path,
     template: Workplace,
     monkeypatch: pytest.MonkeyPatch,
@@ -174,18 +159,18 @@ def test_an_enclosing_repository_plays_no_part(
     )
     monkeypatch.setenv("GIT_DIR", str(template.tree / ".git"))
     monkeypatch.setenv("GIT_INDEX_FILE", str(folder / "index"))
-    series.apply(patches, folder)
+    series.apply(patches, folder, promises)
     assert b"by name" in (folder / "torch/optim/adam.py").read_bytes()
 
 
 def test_colon_in_the_path(
-    patches: list[series.Patch], template: Workplace, tmp_path: Path
+    patches: list[series.Patch], promises: Promises, template: Workplace, tmp_path: Path
 ) -> None:
     """It separates paths in git's list of places to stop looking for repositories."""
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
     folder = tmp_path / "odd:path" / "plain"
     write(folder, SOURCES)
-    series.apply(patches, folder)
+    series.apply(patches, folder, promises)
     for path in SOURCES:
         assert (folder / path).read_bytes() == (template.tree / path).read_bytes()
 
@@ -194,47 +179,49 @@ def test_colon_in_the_path(
 @pytest.mark.parametrize("back", [False, True])
 def test_git_that_does_nothing(
     patches: list[series.Patch],
+    promises: Promises,
     folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     back: bool,
 ) -> None:
     if back:
-        series.apply(patches, folder)
+        series.apply(patches, folder, promises)
     before = contents(folder)
     write(tmp_path, {"bin/git": "#!/bin/sh\nexit 0\n"})
     (tmp_path / "bin/git").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
     with pytest.raises(ToolError, match=r"adam\.py|nothing to do"):
-        (series.reverse if back else series.apply)(patches, folder)
+        (series.reverse if back else series.apply)(patches, folder, promises)
     assert contents(folder) == before
 
 
-def test_file_of_another_release(patches: list[series.Patch], folder: Path) -> None:
+def test_file_of_another_release(
+    patches: list[series.Patch], promises: Promises, folder: Path
+) -> None:
     file = folder / "torch/optim/optimizer.py"
     file.write_bytes(file.read_bytes().replace(b"line_30 = 30", b"line_30 = 0"))
     before = contents(folder)
     with pytest.raises(
         ToolError, match=r"optimizer\.py in .* is not the file that the patches are"
     ):
-        series.apply(patches, folder)
+        series.apply(patches, folder, promises)
     assert contents(folder) == before
 
 
 def test_patches_of_another_release(
-    patches: list[series.Patch], folder: Path, template: Workplace
+    patches: list[series.Patch], promises: Promises, folder: Path, template: Workplace
 ) -> None:
     """Their index lines do not fit; what is promised for the release does."""
     path = "torch/optim/optimizer.py"
     expected = (template.tree / path).read_bytes().replace(b"line_30 = 30", b"x = 0")
     file = folder / path
     file.write_bytes(file.read_bytes().replace(b"line_30 = 30", b"x = 0"))
-    promises = series.blobs(patches)
-    promises[path] = (git.blob(file.read_bytes()), git.blob(expected))
-    series.apply(patches, folder, promises)
+    own = {**promises, path: (git.blob(file.read_bytes()), git.blob(expected))}
+    series.apply(patches, folder, own)
     assert file.read_bytes() == expected
-    series.reverse(patches, folder, promises)
-    assert git.blob(file.read_bytes()) == promises[path][0]
+    series.reverse(patches, folder, own)
+    assert git.blob(file.read_bytes()) == own[path][0]
 
 
 def test_file_of_which_nothing_is_promised(
@@ -246,13 +233,12 @@ def test_file_of_which_nothing_is_promised(
 
 
 def test_patch_that_lost_a_hunk(
-    patches: list[series.Patch], folder: Path, tmp_path: Path
+    patches: list[series.Patch], promises: Promises, folder: Path, tmp_path: Path
 ) -> None:
     text = patches[0].path.read_text()
     write(tmp_path, {"cut.patch": text[: text.rindex("diff --git")]})
     cut = [series.Patch("cut.patch", tmp_path / "cut.patch"), patches[1]]
     message = r"optimizer\.py did not become what it must: 0002-Name-the-second"
-    promises = series.blobs(patches)
     with pytest.raises(ToolError, match=message):
         series.apply(cut, folder, promises)
     assert contents(folder) == SOURCES
@@ -260,6 +246,7 @@ def test_patch_that_lost_a_hunk(
 
 def test_the_user_s_configuration_plays_no_part(
     patches: list[series.Patch],
+    promises: Promises,
     folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -279,11 +266,12 @@ def test_the_user_s_configuration_plays_no_part(
     )
     write(tmp_path, {"blanks.patch": diff})
     own = series.Patch("blanks.patch", tmp_path / "blanks.patch")
-    series.apply([*patches, own], folder)
+    blobs = {"torch/blanks.py": (git.blob(before), git.blob(after))}
+    series.apply([*patches, own], folder, {**promises, **blobs})
     assert (folder / "torch/blanks.py").read_bytes() == after
 
 
-def now(folder: Path, patches: list[series.Patch]) -> dict[str, tuple[str, str]]:
+def now(folder: Path, patches: list[series.Patch]) -> Promises:
     """Promises that take the files as they are."""
     blobs = {
         path: git.blob(files.content(folder / path))
@@ -294,10 +282,10 @@ def now(folder: Path, patches: list[series.Patch]) -> dict[str, tuple[str, str]]
 
 @pytest.mark.parametrize("back", [False, True])
 def test_rejected_hunk_is_named_and_nothing_changes(
-    patches: list[series.Patch], folder: Path, back: bool
+    patches: list[series.Patch], promises: Promises, folder: Path, back: bool
 ) -> None:
     if back:
-        series.apply(patches, folder)
+        series.apply(patches, folder, promises)
     file = folder / "torch/optim/optimizer.py"
     file.write_bytes(file.read_bytes().replace(b"line_49 = 49", b"line_49 = 0"))
     before = contents(folder)
@@ -338,25 +326,28 @@ def test_missing_file_is_named(patches: list[series.Patch], folder: Path) -> Non
     assert contents(folder) == before
 
 
-def test_applied_twice(patches: list[series.Patch], folder: Path) -> None:
-    series.apply(patches, folder)
+def test_applied_twice(
+    patches: list[series.Patch], promises: Promises, folder: Path
+) -> None:
+    series.apply(patches, folder, promises)
     before = contents(folder)
     with pytest.raises(ToolError, match="already applied"):
-        series.apply(patches, folder)
+        series.apply(patches, folder, promises)
     assert contents(folder) == before
 
 
 def test_reversed_without_being_applied(
-    patches: list[series.Patch], folder: Path
+    patches: list[series.Patch], promises: Promises, folder: Path
 ) -> None:
     with pytest.raises(ToolError, match="are not applied"):
-        series.reverse(patches, folder)
+        series.reverse(patches, folder, promises)
     assert contents(folder) == SOURCES
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a script stands in for git")
 def test_interrupted_writing_is_undone(
     patches: list[series.Patch],
+    promises: Promises,
     folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -368,19 +359,20 @@ def test_interrupted_writing_is_undone(
     (tmp_path / "bin/git").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
     with pytest.raises(ToolError):
-        series.apply(patches, folder)
+        series.apply(patches, folder, promises)
     assert contents(folder) == SOURCES
 
 
 def test_no_git(
     patches: list[series.Patch],
+    promises: Promises,
     folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ToolError, match="git was not found on PATH"):
-        series.apply(patches, folder)
+        series.apply(patches, folder, promises)
 
 
 LITTER = [

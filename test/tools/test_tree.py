@@ -657,6 +657,7 @@ def test_series_of_a_tree_applies_to_a_plain_folder(
     workplace: Workplace, tmp_path: Path
 ) -> None:
     write(tmp_path / "plain", SOURCES)
-    series.apply(series.patches(root=workplace.patches), tmp_path / "plain")
+    promises = series.promises(root=workplace.patches)
+    series.apply(series.patches(root=workplace.patches), tmp_path / "plain", promises)
     content = (tmp_path / "plain/torch/optim/adam.py").read_text()
     assert content == (workplace.tree / "torch/optim/adam.py").read_text()

@@ -29,7 +29,8 @@ def installed(tmp_path: Path) -> Path:
 @pytest.fixture
 def patched(installed: Path, workplace: Workplace) -> Path:
     """A torch patched with the series, as if installed."""
-    series.apply(series.patches(root=workplace.patches), installed.parent)
+    promises = series.promises(root=workplace.patches)
+    series.apply(series.patches(root=workplace.patches), installed.parent, promises)
     shutil.copytree(workplace.overlay, installed.parent, dirs_exist_ok=True)
     version = (installed / "version.py").read_text()
     label = "+cpu.named.8.g1a2b3c4d"
