@@ -193,5 +193,6 @@ def write_wheel(
         for name, content in sources.items():
             archive.writestr(name, content)
         archive.writestr("torch/lib/libtorch.so", b"\x7fELF")
-        archive.writestr(f"torch-{version}.dist-info/METADATA", b"Name: torch\n")
+        metadata = b"Name: torch\nRequires-Python: >=3.10\n"
+        archive.writestr(f"torch-{version}.dist-info/METADATA", metadata)
     return wheel

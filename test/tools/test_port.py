@@ -1,13 +1,17 @@
 """Tests of tools.port and tools.variants: one series for several releases."""
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 from small_torch import RELEASE, SOURCES, Workplace, write, write_wheel
 
-from tools import export, port, tree
+from tools import export, layout, port, tree
 from tools.errors import ToolError
 from tools.releases import Release, supported
 
@@ -233,13 +237,92 @@ def test_tree_that_is_no_port(workplace: Workplace) -> None:
 
 
 def test_oldest_python(tmp_path: Path) -> None:
-    wheel = tmp_path / "torch-2.15.0-py3-none-any.whl"
+    wheel = write_wheel(tmp_path)
+    assert tree.oldest_python(wheel) == (3, 10)
     with zipfile.ZipFile(wheel, "w") as archive:
-        text = "Name: torch\nRequires-Python: >=3.11\n"
-        archive.writestr("torch-2.15.0.dist-info/METADATA", text)
-    assert tree.oldest_python(wheel) == (3, 11)
+        archive.writestr("torch-2.13.0.dist-info/METADATA", "Name: torch\n")
     with pytest.raises(ToolError, match="does not say which Python"):
-        tree.oldest_python(write_wheel(tmp_path))
+        tree.oldest_python(wheel)
+
+
+class TestCommand:
+    """``python -m tools port`` in a repository, with wheels in its cache."""
+
+    @pytest.fixture
+    def repository(self, workplace: Workplace) -> Workplace:
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(layout.ROOT / "tools", workplace.root / "tools", ignore=ignore)
+        cache = workplace.root / "build" / "cache" / "any"
+        cache.mkdir(parents=True)
+        for version, sources in (
+            ("2.13.0", SOURCES),
+            ("2.12.1", NEAR),
+            ("2.14.0", FAR),
+        ):
+            write_wheel(cache, f"{version}+cpu", sources)
+        return workplace
+
+    def run(
+        self, repository: Workplace, *words: str
+    ) -> "subprocess.CompletedProcess[str]":
+        variables = {k: v for k, v in os.environ.items() if "OPTIM_NAMES" not in k}
+        return subprocess.run(
+            [sys.executable, "-m", "tools", *words],
+            cwd=repository.root,
+            env=variables,
+            capture_output=True,
+            text=True,
+        )
+
+    def test_ports(self, repository: Workplace) -> None:
+        done = self.run(repository, "port", "2.12.1")
+        assert done.stdout.startswith("From PyTorch 2.13.0 to 2.12.1.\n")
+        assert self.run(repository, "export").returncode == 0
+        assert versions(repository) == ["2.13.0", "2.12.1"]
+        done = self.run(repository, "port", "2.14.0")
+        assert done.returncode == 1
+        assert "port --continue" in done.stderr
+        resolve(repository)
+        assert self.run(repository, "port", "--continue").returncode == 0
+        assert self.run(repository, "export").returncode == 0
+        assert versions(repository) == ["2.14.0", "2.13.0", "2.12.1"]
+        for version, sources in (
+            ("2.14.0", FAR),
+            ("2.13.0", SOURCES),
+            ("2.12.1", NEAR),
+        ):
+            assert "fifty" in patched(repository, version, sources)
+
+    def test_edit_for_all(self, repository: Workplace) -> None:
+        """An export looks at all releases of which there is a wheel."""
+        self.run(repository, "port", "2.12.1")
+        self.run(repository, "export")
+        (repository.patches / "releases").write_text(
+            "2.13.0  python 3.10\n2.12.1  python 3.10\n2.11.0  python 3.10\n"
+        )
+        assert self.run(repository, "materialize").returncode == 0
+        repository.edit(PATH, "line_five", "line_V")
+        repository.git("commit", "-q", "-a", "--fixup=:/^Name the first")
+        repository.git("rebase", "-q", "-i", "--autosquash", "tags/base")
+        done = self.run(repository, "export")
+        assert "wrote patches/bases/2.12.1" in done.stdout.replace("\\", "/")
+        assert "Not looked at, for lack of a wheel: 2.11.0." in done.stdout
+        assert "line_V" in patched(repository, "2.12.1", NEAR)
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            ((), "Name the release to port to"),
+            (("2.16.0a0",), "'2.16.0a0' is no release of PyTorch"),
+            (("--continue",), "is no port"),
+        ],
+    )
+    def test_mistakes(
+        self, repository: Workplace, words: tuple[str, ...], message: str
+    ) -> None:
+        done = self.run(repository, "port", *words)
+        assert done.returncode == 1
+        assert message in done.stderr
 
 
 class TestEdits:
