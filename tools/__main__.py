@@ -129,6 +129,7 @@ def _begin_port(options: argparse.Namespace) -> list[str]:
 
 
 def _export(options: argparse.Namespace) -> int:
+    apart = export.apart(options.tree)
     changed = export.export(options.tree, release=options.release, force=options.force)
     unknown = []
     for release in releases.supported() if changed else ():
@@ -147,6 +148,8 @@ def _export(options: argparse.Namespace) -> int:
         print(f"{'wrote' if path.exists() else 'removed'} {_relative(path)}")
     if not changed:
         print("Nothing to write: patches and overlay are as the commits are.")
+    for slug, others in apart.items():
+        print(f"Not changed, for it has its own {slug}: {', '.join(others)}.")
     if unknown:
         print(f"Not looked at, for lack of a wheel: {', '.join(unknown)}.")
     return 0

@@ -369,6 +369,29 @@ def export(
     return changed
 
 
+def apart(
+    tree: Path = TREE, *, patches_root: Path = layout.PATCHES
+) -> dict[str, list[str]]:
+    """The releases whose variants an export will leave as they are.
+
+    Args:
+        tree (Path): the materialized tree.
+        patches_root (Path): the folder of the patches.
+
+    Returns:
+        dict[str, list[str]]: as :func:`tools.variants.apart`; empty for a port.
+
+    Raises:
+        ToolError: as :func:`read`.
+    """
+    exported = read(tree)
+    every = variants.read(patches_root, releases.supported(patches_root))
+    if exported.python or exported.release not in every:
+        return {}
+    mine = {series.slug(name): content for name, content in exported.patches.items()}
+    return variants.apart(every, exported.release, mine)
+
+
 def refresh(
     release: str,
     sources: Mapping[str, bytes],

@@ -81,6 +81,30 @@ def edited(
     return result
 
 
+def apart(
+    every: Mapping[str, Slugs], version: str, mine: Slugs
+) -> dict[str, list[str]]:
+    """The releases that do not get what was edited in another one.
+
+    Args:
+        every (Mapping[str, Slugs]): the series as they were.
+        version (str): the edited release.
+        mine (Slugs): its series as it is now.
+
+    Returns:
+        dict[str, list[str]]: the slug of each patch of which the hunks changed to
+        the releases that have their own variant of it.
+    """
+    old = every[version]
+    found: dict[str, list[str]] = {}
+    for slug in mine.keys() & old.keys():
+        before = _body(old[slug])
+        if _body(mine[slug]) != before:
+            others = [v for v in every if slug in every[v]]
+            found[slug] = [v for v in others if _body(every[v][slug]) != before]
+    return {slug: found[slug] for slug in mine if found.get(slug)}
+
+
 def _brought(theirs: bytes, old: bytes, new: bytes) -> bytes:
     """A release's patch, after the one of another release was edited."""
     if _change(new) == _change(old):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from small_torch import RELEASE, SOURCES, Workplace, write, write_wheel
 
-from tools import export, layout, port, tree
+from tools import export, layout, port, series, tree
 from tools.errors import ToolError
 from tools.releases import Release, supported
 
@@ -360,14 +360,17 @@ class TestEdits:
             assert "line_V" in patched(both, version, sources)
 
     def test_variants_are_their_own(self, both: Workplace) -> None:
-        for version, sources, other in (
-            ("2.12.1", FAR, both.patches / SECOND),
-            ("2.13.0", SOURCES, both.patches / "2.12.1" / SECOND),
+        assert export.apart(both.tree, patches_root=both.patches) == {}
+        for version, sources, elsewhere, other in (
+            ("2.12.1", FAR, "2.13.0", both.patches / SECOND),
+            ("2.13.0", SOURCES, "2.12.1", both.patches / "2.12.1" / SECOND),
         ):
             before = other.read_bytes()
             both.materialize(sources, release=version)
             both.edit("torch/optim/adam.py", "named=0", "named=1")
             both.git("commit", "-q", "-a", "--amend", "--no-edit")
+            apart = export.apart(both.tree, patches_root=both.patches)
+            assert apart == {series.slug(SECOND): [elsewhere]}
             assert both.export() != []
             assert other.read_bytes() == before
 
