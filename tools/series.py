@@ -308,6 +308,9 @@ def _apply(
             raise ToolError(
                 f"{problem or git.text(done.stderr).strip()} Nothing was changed."
             )
+        # Of one input, git writes the changes to a file after its removal.
+        for path in _removed_files(patches, back):
+            (folder / path).unlink(missing_ok=True)
         for path in before:
             if git.blob(files.content(folder / path)) != promises[path][end]:
                 raise ToolError(f"{broken(path, patches)} Nothing was changed.")
@@ -331,6 +334,15 @@ def broken(path: str, patches: Sequence[Patch]) -> str:
         f"{path} did not become what it must: {' or '.join(names)} was cut or edited. "
         "Restore it."
     )
+
+
+def _removed_files(patches: Sequence[Patch], back: bool) -> list[str]:
+    """The files that are not there once all patches are applied, or taken back."""
+    mark = "\nnew file mode" if back else "\ndeleted file mode"
+    final: dict[str, str] = {}
+    for patch in reversed(patches) if back else patches:
+        final.update(_diffs(patch))
+    return [path for path, diff in final.items() if diff.startswith(mark)]
 
 
 def _direction(back: bool) -> list[str]:

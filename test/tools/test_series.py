@@ -146,6 +146,27 @@ def test_apply_and_reverse(
     assert contents(folder) == SOURCES
 
 
+def test_file_that_is_changed_and_then_removed(
+    patches: list[series.Patch],
+    promises: Promises,
+    folder: Path,
+    tmp_path: Path,
+    template: Workplace,
+) -> None:
+    path = "torch/optim/adam.py"
+    lines = (template.tree / path).read_text().splitlines()
+    diff = f"diff --git a/{path} b/{path}\ndeleted file mode 100644\n"
+    diff += f"index {promises[path][1]}..{'0' * 40}\n"
+    diff += f"--- a/{path}\n+++ /dev/null\n@@ -1,{len(lines)} +0,0 @@\n"
+    write(tmp_path, {"c.patch": diff + "".join(f"-{line}\n" for line in lines)})
+    removal = [*patches, series.Patch("c.patch", tmp_path / "c.patch")]
+    gone = {**promises, path: (promises[path][0], "0" * 40)}
+    series.apply(removal, folder, gone)
+    assert not (folder / path).exists()
+    series.reverse(removal, folder, gone)
+    assert contents(folder) == SOURCES
+
+
 def test_an_enclosing_repository_plays_no_part(
     patches: list[series.Patch],
     promises: Promises,
