@@ -46,18 +46,20 @@ def apply(
         )
     laid = patched.Series(state.release, patches_root, overlay_root)
     new = patched.contents(state.originals.read, laid, str(torch))
-    kept = {f"{KEPT}/{path}": state.originals.read(path) for path in new}
     if state.originals.kept:
         revert(torch)
     # What is kept comes first, and torch.__version__ last: if this is killed on the
     # way, both directions are open.
-    listed = (torch.info / RECORD).read_bytes()
+    rows = installed.listed(torch.info / RECORD)
+    kept = {path: state.originals.read(path) for path in new}
     aside = {
-        f"{torch.info.name}/{path}": content
-        for path, content in {f"{KEPT}/{RECORD}": listed, **kept}.items()
+        f"{torch.info.name}/{KEPT}/{path}": content
+        for path, content in {
+            RECORD: files.content(torch.info / RECORD),
+            **kept,
+        }.items()
         if content is not None
     }
-    rows = record.rows(listed)
     rows |= {path: record.row(content) for path, content in {**aside, **new}.items()}
     contents = {**aside, f"{torch.info.name}/{RECORD}": record.text(rows), **new}
     files.replace({site / path: content for path, content in contents.items()})

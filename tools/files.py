@@ -161,13 +161,17 @@ def replace(contents: Mapping[Path, bytes | None]) -> list[Path]:
                 staged[path].write_bytes(new)
                 if path.exists():
                     shutil.copymode(path, staged[path])
-        with restored_on_failure(changed):
-            for path in changed:
-                if path in staged:
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    os.replace(staged[path], path)
-                else:
-                    path.unlink()
+        try:
+            with restored_on_failure(changed):
+                for path in changed:
+                    if path in staged:
+                        path.parent.mkdir(parents=True, exist_ok=True)
+                        os.replace(staged[path], path)
+                    else:
+                        path.unlink()
+        except BaseException:
+            remove_empty({path.parent for path in changed})
+            raise
     return list(changed)
 
 

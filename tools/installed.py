@@ -140,8 +140,8 @@ def originals(torch: Torch) -> Originals:
         for file in sorted(folder.rglob("*"))
         if file.is_file()
     }
-    earlier = record.rows(kept.pop(RECORD))
-    rows = record.rows(files.content(torch.info / RECORD) or b"")
+    del kept[RECORD]
+    earlier, rows = listed(folder / RECORD), listed(torch.info / RECORD)
     own = f"{torch.info.name}/{KEPT}/"
     added = {path for path in rows.keys() - earlier.keys() if not path.startswith(own)}
     departed, missing = [], []
@@ -152,6 +152,21 @@ def originals(torch: Torch) -> Originals:
         elif content is None or record.row(content) != rows.get(path):
             departed.append(path)
     return Originals(site, kept, frozenset(added), departed, missing)
+
+
+def listed(file: Path) -> dict[str, str]:
+    """What a RECORD says, as :func:`tools.record.rows` gives it.
+
+    Args:
+        file (Path): the RECORD of an installed torch.
+
+    Raises:
+        ToolError: if it cannot be read.
+    """
+    try:
+        return record.rows(file.read_bytes())
+    except ValueError as error:
+        raise ToolError(f"{file} is damaged ({error}). Install torch again.") from error
 
 
 @dataclass(frozen=True)

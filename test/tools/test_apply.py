@@ -132,6 +132,15 @@ def test_build_of_ones_own_with_the_files_of_a_release(place):
     assert tiny_torch.tree(place.site) == before
 
 
+@pytest.mark.parametrize("release", ["2.13.0", "2.13.1"])
+def test_releases_with_the_same_files(place, release):
+    tiny_torch.write_series(place.root, releases=("2.13.1", "2.13.0"))
+    place.install(f"{release}+cpu")
+    assert place.look().release == release
+    place.apply()
+    assert place.look().release == release
+
+
 def test_files_that_differ_are_named(place):
     place.install("2.13.0a0+own")
     with (place.site / ADAM).open("a") as file:
@@ -181,6 +190,7 @@ def test_error_on_the_way_changes_nothing(place, monkeypatch, number):
     with pytest.raises(OSError, match="No space left"):
         place.apply()
     assert tiny_torch.tree(place.site) == before
+    assert not (place.site / KEYS).parent.exists()
     calls = iter(range(100, 200))
     place.apply()
     held = tiny_torch.tree(place.site)
@@ -263,6 +273,8 @@ def test_bytecode_of_new_files_goes_with_them(place):
 def test_torch_without_record(place):
     place.install()
     (record,) = place.site.glob("torch-*.dist-info/RECORD")
+    record.write_text("damaged\n")
+    place.refused(place.apply, f"{record} is damaged")
     record.unlink()
     place.refused(place.apply, "no RECORD")
 

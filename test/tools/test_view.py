@@ -177,7 +177,10 @@ class TestStock:
     ) -> None:
         info = installed.parent / "torch-2.13.0+cpu.dist-info"
         write(info, {"RECORD": "", "METADATA": "Name: torch\nVersion: 2.13.0+cpu\n"})
+        old = workplace.overlay / "torch/optim/_names/old.py"
+        old.write_text("")
         apply.apply(Torch(installed), workplace.patches, workplace.overlay)
+        old.unlink()
         # An earlier revision, of which only the originals tell.
         write(workplace.overlay, {"torch/optim/_names/__init__.py": "names = 2\n"})
         assert sources(build("stock", workplace, installed)) == SOURCES

@@ -107,10 +107,8 @@ def expanded(tags):
 
 
 def optimizer(version):
-    """The optimizer of a release; each has its own last line."""
-    return (
-        OPTIMIZER if version.startswith("2.13.0") else f"{OPTIMIZER}# {version[:6]}\n"
-    )
+    """The optimizer of a release; each but 2.13 has its own last line."""
+    return OPTIMIZER if version.startswith("2.13.") else f"{OPTIMIZER}# {version[:6]}\n"
 
 
 def files(
