@@ -123,7 +123,7 @@ def find(version: str, root: Path = layout.PATCHES) -> Release:
         else f"PyTorch {version} is not supported"
     )
     raise ToolError(
-        f"{what}. The series is for {', '.join(r.version for r in releases)}: install "
+        f"{what}. The series is for {', '.join(r.version for r in releases)}: take "
         "one of them, or port the series with 'python -m tools port RELEASE'."
     )
 

@@ -72,6 +72,20 @@ def test_default_folder_is_dist(repository, official):
     assert len(list((repository / "dist").glob("*.whl"))) == 1
 
 
+@pytest.mark.parametrize(
+    "command", [["setup.py", "bdist_wheel"], ["-m", "tools", "wheel"]]
+)
+def test_release_with_a_variant(repository, command):
+    for version in ("2.13.0+cpu", "2.13.0+cu130"):
+        tiny_torch.make(base.cache_folder(), version=version)
+    done = run(repository, *command)
+    assert "Name the release with its variant" in done.stderr
+    done = run(repository, *command, "--release", "2.13.0+cu130")
+    assert done.returncode == 0, done.stderr
+    (built,) = (repository / "dist").iterdir()
+    assert built.name.startswith("torch-2.13.0+cu130.named.")
+
+
 def test_pip_shows_the_message_and_no_traceback(repository, tmp_path):
     pytest.importorskip("pip")
     setting = f"base-wheel={tmp_path / 'none.whl'}"
