@@ -21,18 +21,17 @@ def describe(value: Any) -> Any:
         nested tuples of strings and bytes. A mapping becomes a tuple of its
         items, in its order. Of an object of another kind there is its type.
     """
-    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    kind = _kind(type(value))
     if isinstance(value, torch.Tensor):
         return kind, *_tensor(value.detach())
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
         return kind, repr(value)
-    if isinstance(value, Mapping):
-        items = tuple((describe(k), describe(v)) for k, v in value.items())
-        return kind, items
-    if isinstance(value, (set, frozenset)):
-        return kind, tuple(sorted(map(describe, value)))
     if isinstance(value, (list, tuple)):
         return kind, tuple(map(describe, value))
+    if isinstance(value, Mapping):
+        return kind, tuple((describe(k), describe(v)) for k, v in value.items())
+    if isinstance(value, (set, frozenset)):
+        return kind, tuple(sorted(map(describe, value)))
     if isinstance(value, type):
         return kind, value.__qualname__
     if isinstance(value, functools.partial):
@@ -40,6 +39,11 @@ def describe(value: Any) -> Any:
     if callable(value):
         return kind, getattr(value, "__qualname__", "")
     return (kind,)
+
+
+@functools.cache
+def _kind(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _tensor(value: torch.Tensor) -> tuple[Any, ...]:

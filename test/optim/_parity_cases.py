@@ -1,16 +1,15 @@
 """What optimizers without names do, case by case, in any torch.
 
-Run as a script, it writes what happens in each case to the file that it is
-given, so that two interpreters can be compared. See test_unnamed_parity.py.
+So that two interpreters can be compared. See test_unnamed_parity.py.
 """
 
 import copy
 import pickle
 import pickletools
-import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,7 +25,11 @@ from _common import (
 from _describe import describe
 from torch.nn import Parameter
 from torch.optim import Optimizer
-from torch.testing._internal.common_optimizers import OptimizerInfo, optim_db
+from torch.testing._internal.common_optimizers import (
+    OptimizerInfo,
+    OptimizerInput,
+    optim_db,
+)
 
 
 #: What happens in each case, by the case's name.
@@ -54,7 +57,11 @@ def _outcome(case: Callable[[], Any]) -> Any:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            result = describe(case())
+            result = case()
+            if isinstance(result, Iterator):
+                result = list(map(describe, result))
+            else:
+                result = describe(result)
         except Exception as error:
             result = ("raised", type(error).__name__, str(error))
     # Without those of C++ code, which come once in the life of a process.
@@ -63,23 +70,17 @@ def _outcome(case: Callable[[], Any]) -> Any:
 
 
 def _cases(info: OptimizerInfo) -> Iterator[tuple[str, Callable[[], Any]]]:
-    for optim_input in all_inputs(info, "cpu", torch.float32):
-        for grouped in (False, True) if info.supports_param_groups else (False,):
-            where = f"{optim_input.desc}, {'groups' if grouped else 'one group'}"
-
-            def start(
-                optim_input: Any = optim_input, grouped: bool = grouped
-            ) -> tuple[Optimizer, dict[str, Parameter]]:
-                params = params_for(info, optim_input, "cpu", torch.float32)
-                if grouped:
-                    given = without_names(in_groups(info, params))
-                else:
-                    given = iter(params.values())
-                return build(info, given, optim_input), params
-
-            for case in (_life, _copies, _loads, _loads_names):
-                name = case.__name__.strip("_").replace("_", " ")
-                yield f"{name}, {where}", lambda c=case, s=start: c(info, s)
+    inputs = all_inputs(info, "cpu", torch.float32)
+    lives = [(inputs[0], False)]
+    if info.supports_param_groups:
+        lives += [(optim_input, True) for optim_input in inputs]
+    else:
+        lives += [(optim_input, False) for optim_input in inputs[1:]]
+    for optim_input, grouped in lives:
+        where = f"{optim_input.desc}, {'groups' if grouped else 'one group'}"
+        start = partial(_start, info, optim_input, grouped)
+        yield f"life, {where}", partial(_life, info, start)
+    yield "pickle", partial(_pickle, info, start)
     for name, given in _constructor_inputs(info):
         yield f"constructor, {name}", lambda g=given: build(info, g()).state_dict()
     for name, group in _added_groups():
@@ -90,53 +91,39 @@ def _cases(info: OptimizerInfo) -> Iterator[tuple[str, Callable[[], Any]]]:
         yield f"misuse, {name}", lambda m=misuse: m(info)
 
 
-def _life(info: OptimizerInfo, start: Callable[[], Any]) -> Any:
-    """From construction through steps."""
+def _start(
+    info: OptimizerInfo, optim_input: OptimizerInput, grouped: bool
+) -> tuple[Optimizer, dict[str, Parameter]]:
+    params = params_for(info, optim_input, "cpu", torch.float32)
+    if grouped:
+        given = without_names(in_groups(info, params))
+    else:
+        given = iter(params.values())
+    return build(info, given, optim_input), params
+
+
+def _life(info: OptimizerInfo, start: Callable[[], Any]) -> Iterator[Any]:
+    """From construction through steps, copies and loads."""
     optimizer, params = start()
-    seen = [dict(vars(optimizer)), repr(optimizer), optimizer.state_dict()]
-    seen = copy.deepcopy(seen)
+    yield vars(optimizer), repr(optimizer), optimizer.state_dict()
     train(info, optimizer, params, range(2))
-    seen.append([optimizer.state_dict(), list(params.values()), repr(optimizer)])
-    optimizer.zero_grad()
-    return seen, vars(optimizer)
+    state_dict = optimizer.state_dict()
+    yield state_dict, list(params.values()), repr(optimizer)
 
+    yield optimizer.__getstate__()
+    for twin in (pickle.loads(pickle.dumps(optimizer)), copy.deepcopy(optimizer)):
+        twin.load_state_dict(state_dict)
+        yield vars(twin)
 
-def _copies(info: OptimizerInfo, start: Callable[[], Any]) -> Any:
-    """Pickled, unpickled and copied."""
-    optimizer, params = start()
-    train(info, optimizer, params, range(2))
-    pickled = pickle.dumps(optimizer)
-    twins = [pickle.loads(pickled), copy.deepcopy(optimizer)]
-    for twin in twins:
-        twin.load_state_dict(optimizer.state_dict())
-    # Without the bytes of storages, which hold addresses.
-    operations = [
-        (operation.name, argument)
-        for operation, argument, _ in pickletools.genops(pickled)
-        if isinstance(argument, (str, int, float, type(None)))
-    ]
-    state = optimizer.__getstate__()
-    return operations, state, [vars(twin) for twin in twins]
-
-
-def _loads(info: OptimizerInfo, start: Callable[[], Any]) -> Any:
-    """Loaded by another one, which then goes on."""
-    optimizer, params = start()
-    train(info, optimizer, params, range(2))
-    state_dict = copy.deepcopy(optimizer.state_dict())
+    # As it comes from a file, since the optimizer goes on.
+    state_dict = copy.deepcopy(state_dict)
     other, other_params = start()
     train(info, other, other_params, range(5, 6))
     other.load_state_dict(state_dict)
-    seen = copy.deepcopy([other.state_dict(), other.param_groups])
+    yield other.state_dict(), other.param_groups
     train(info, other, other_params, range(2, 4))
-    return seen, vars(other), state_dict
+    yield vars(other), state_dict
 
-
-def _loads_names(info: OptimizerInfo, start: Callable[[], Any]) -> Any:
-    """Loaded from a file of indices with names beside them."""
-    optimizer, params = start()
-    train(info, optimizer, params, range(2))
-    state_dict = copy.deepcopy(optimizer.state_dict())
     names = iter(params)
     for group in state_dict["param_groups"]:
         own = [next(names) for _ in group["params"]]
@@ -145,9 +132,21 @@ def _loads_names(info: OptimizerInfo, start: Callable[[], Any]) -> Any:
         given = group["params"]
         group.clear()
         group.update({"param_names": own, **options, "params": given})
-    other, _ = start()
-    other.load_state_dict(state_dict)
-    return other.param_groups, list(other.state.values())
+    optimizer.load_state_dict(state_dict)
+    yield optimizer.param_groups, list(optimizer.state.values())
+    optimizer.zero_grad()
+    yield vars(optimizer)
+
+
+def _pickle(info: OptimizerInfo, start: Callable[[], Any]) -> Any:
+    """What is pickled, without the bytes of storages, which hold addresses."""
+    optimizer, params = start()
+    train(info, optimizer, params, range(2))
+    return [
+        (operation.name, argument)
+        for operation, argument, _ in pickletools.genops(pickle.dumps(optimizer))
+        if isinstance(argument, (str, int, float, type(None)))
+    ]
 
 
 def _param() -> Parameter:
@@ -418,10 +417,3 @@ _MISUSES: dict[str, Callable[[OptimizerInfo], Any]] = {
     "None to load": lambda info: build(info, [_param()]).load_state_dict(None),
     "an empty dict to load": lambda info: build(info, [_param()]).load_state_dict({}),
 }
-
-
-if __name__ == "__main__":
-    with open(sys.argv[1], "wb") as file:
-        pickle.dump(
-            (torch.__file__, hasattr(Optimizer, "named_state"), results()), file
-        )
