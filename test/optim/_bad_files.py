@@ -115,7 +115,9 @@ def _place(rng: random.Random, file: Any) -> tuple[Any, Any, list[Any]]:
         if type(inside) not in (dict, list) or not inside:
             break
         holder = inside
-        path.append(rng.choice([*inside] if type(inside) is dict else range(len(inside))))
+        path.append(
+            rng.choice([*inside] if type(inside) is dict else range(len(inside)))
+        )
     return holder, path[-1], path
 
 
@@ -239,4 +241,3 @@ def answers(seed: int, number: int) -> list[tuple[str, str]]:
         vars(optimizer).update(before)
         found.append((done, answer))
     return found
-

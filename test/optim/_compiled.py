@@ -1,11 +1,23 @@
 """Optimizers with compiled steps, and the guards of what was compiled."""
 
+import copy
 import re
 from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch._dynamo
+from _common import (
+    build,
+    in_groups,
+    make_params,
+    state_by_name,
+    train,
+    values,
+    without_names,
+)
 from torch.optim import Optimizer
+from torch.testing._internal.common_optimizers import optim_db
 
 
 #: The name of a guard's source, and its kind.
@@ -72,3 +84,36 @@ class CompiledOptimizer:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.optimizer, name)
+
+
+def three_steps(name: str, device: str, named: bool) -> tuple[Any, list[list[Guard]]]:
+    """Take compiled steps, in any torch.
+
+    Args:
+        name (str): the optimizer's in ``optim_db``.
+        device (str): of its parameters.
+        named (bool): whether they have names.
+
+    Returns:
+        tuple: the values and the state of the parameters after each step, and the
+        guards.
+    """
+    (info,) = (info for info in optim_db if info.name == name)
+    torch._dynamo.reset()
+    params = make_params(info, device)
+    groups = in_groups(info, params)
+    optimizer = CompiledOptimizer(
+        build(info, groups if named else without_names(groups))
+    )
+    # One of them is as fast as can be.
+    for group, best in zip(optimizer.param_groups, (False, True)):
+        if "fused" in info.supported_impls:
+            group["fused"], group["foreach"] = best, False
+        elif "foreach" in info.supported_impls:
+            group["foreach"] = best
+    found = []
+    # The state is made in the first.
+    for number in range(3):
+        train(info, optimizer, params, [number])
+        found.append((values(params), state_by_name(optimizer, params)))
+    return copy.deepcopy(found), optimizer.step.guards

@@ -39,7 +39,9 @@ def in_stock(function: Callable[..., Any], *args: Any) -> Future[Any]:
     """
     file = sys.modules[function.__module__].__file__
     return _POOL.submit(
-        _call, (str(Path(str(file)).parent), function.__module__, function.__name__), args
+        _call,
+        (str(Path(str(file)).parent), function.__module__, function.__name__),
+        args,
     )
 
 
