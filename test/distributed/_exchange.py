@@ -1,13 +1,10 @@
 """Files of optimizers that this torch and the unpatched release exchange.
 
 Each case saves an optimizer on two ranks, with names and without, and resumes from
-what was saved, with the same program. As a script, which either torch runs: write all
-files into a folder, or read those in some folders.
+what was saved, with the same program, which either torch runs.
 """
 
 import copy
-import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -279,18 +276,11 @@ def _read(case: Case, path: Path, named: bool) -> Outcome:
     return "resumed", rates, names_of(optimizer)
 
 
-def main(task: str, *arguments: str) -> None:
-    import _exchange  # so that spawned processes find what is called by its name
-
-    warnings.simplefilter("ignore")
-    if task == "write":
-        in_processes(2, _exchange.write, *arguments)
-    else:
-        out, *pairs = arguments
-        folders = dict(pair.split("=") for pair in pairs)
-        torch.save(in_processes(2, _exchange.read, folders), out)
-    print("patched" if PATCHED else "unpatched")
+def write_on_all_ranks(folder: str) -> None:
+    """Write all files into a folder."""
+    in_processes(2, write, folder)
 
 
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+def read_on_all_ranks(folders: dict[str, str]) -> list[Outcomes]:
+    """Resume from all files in some folders."""
+    return in_processes(2, read, folders)

@@ -1,10 +1,8 @@
 """Write optimizers to distributed checkpoints on two ranks, and read them on any number.
 
-As a script, which the unpatched release runs: write them into a folder.
+They are written here and in the unpatched release.
 """
 
-import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -130,12 +128,3 @@ def load_annotated(model: nn.Module, optimizer: Optimizer, path: Path) -> None:
     dcp.load({"optimizer": {"state": state}}, checkpoint_id=path)
     state = {int(param_id): entries for param_id, entries in state.items()}
     optimizer.load_state_dict({"state": state, "param_groups": groups})
-
-
-if __name__ == "__main__":
-    import _files_dcp  # so that spawned processes find it by its name
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        _files_dcp.write_on_all_ranks(sys.argv[1])
-    print("patched" if hasattr(torch.optim, "_param_names") else "unpatched")

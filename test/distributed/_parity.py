@@ -7,18 +7,13 @@ unpatched release.
 """
 
 import importlib
-import pickle
-import sys
-import tempfile
 import warnings
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from _distributed import in_processes
 
 from _describe import describe, difference  # isort: skip
-from _stock import run_in_stock  # isort: skip
+from _stock import in_stock  # isort: skip
 from torch.testing._internal.common_utils import TestCase
 
 
@@ -60,14 +55,9 @@ class ParityTestCase(TestCase):
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as pool:
-            file = Path(folder) / "stock.pickle"
-            there = pool.submit(run_in_stock, Path(__file__), cls.module, str(file))
-            cls.ours = results(cls.module)
-            there.result()
-            patched, cls.theirs = pickle.loads(file.read_bytes())
-        if patched:
-            raise RuntimeError("The torch that should be the release is patched.")
+        there = in_stock(results, cls.module)
+        cls.ours = results(cls.module)
+        cls.theirs = there.result()
 
     def assert_case_equals_the_release(
         self, name: str, *, raises: bool = False
@@ -83,12 +73,3 @@ class ParityTestCase(TestCase):
             self.assertEqual(theirs[name][0] == "raised", raises, theirs[name])
             found = difference(ours[name], theirs[name])
             self.assertIsNone(found, f"on rank {rank}, here, not there: {found}")
-
-
-if __name__ == "__main__":
-    import _parity  # so that spawned processes find what is pickled by its name
-    import torch.optim
-
-    _, cases, out = sys.argv
-    patched = hasattr(torch.optim, "_param_names")
-    Path(out).write_bytes(pickle.dumps((patched, _parity.results(cases))))

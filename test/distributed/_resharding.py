@@ -9,14 +9,11 @@ float64. So their averages are exact, and a run is the same, bit for bit, over 1
 
 import copy
 import itertools
-import pickle
-import sys
 import tempfile
 import warnings
 import zlib
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from _distributed import in_processes
@@ -438,14 +435,3 @@ def runs(cases: list[Case], saving: int, continuing: Iterable[int]) -> Runs:
                 for n in continuing
             }
             return Runs(saved, {n: job.result() for n, job in jobs.items()})
-
-
-if __name__ == "__main__":
-    import _resharding  # so that spawned processes find what is pickled by its name
-    import torch.optim
-
-    patched = hasattr(torch.optim, "_param_names")
-    _, file, saving, *continuing = sys.argv
-    cases = _resharding.UNNAMED_CASES
-    found = _resharding.runs(cases, int(saving), map(int, continuing))
-    Path(file).write_bytes(pickle.dumps((patched, found)))

@@ -8,11 +8,9 @@ What `docs/compatibility.md` says about distributed training.
 import tempfile
 from pathlib import Path
 
-from _distributed import in_processes
+import _exchange
 
-import _exchange  # isort: skip
-import torch
-from _stock import run_in_stock  # isort: skip
+from _stock import in_stock  # isort: skip
 from torch.testing._internal.common_utils import (
     instantiate_parametrized_tests,
     parametrize,
@@ -44,15 +42,12 @@ class TestExchange(TestCase):
         folders = {name: str(Path(folder.name, name)) for name in ("release", "here")}
         for path in folders.values():
             Path(path).mkdir()
-        script, out = Path(_exchange.__file__), str(Path(folder.name, "outcomes"))
-        pairs = [f"{name}={path}" for name, path in folders.items()]
-        written = run_in_stock(script, "write", folders["release"])
-        in_processes(2, _exchange.write, folders["here"])
-        read = run_in_stock(script, "read", out, *pairs)
-        if "unpatched" not in written or "unpatched" not in read:
-            raise RuntimeError("The torch that should be the release is patched.")
-        cls.release = torch.load(out)
-        cls.here = in_processes(2, _exchange.read, folders)
+        written = in_stock(_exchange.write_on_all_ranks, folders["release"])
+        _exchange.write_on_all_ranks(folders["here"])
+        written.result()
+        read = in_stock(_exchange.read_on_all_ranks, folders)
+        cls.here = _exchange.read_on_all_ranks(folders)
+        cls.release = read.result()
 
     @parametrize("case", CASES)
     @parametrize("writer", ["release", "here"])

@@ -1,13 +1,7 @@
-"""Schedulers with a value of its own for each param group, in any torch.
-
-Run as a script, it does its part of a test in test_named_schedulers.py in the
-interpreter that runs it.
-"""
+"""Schedulers with a value of its own for each param group, in any torch."""
 
 import hashlib
-import json
 import pickle
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -215,15 +209,3 @@ def continue_runs(file: str, steps: int) -> None:
         run(*parts, steps)
         runs[name] = [part.state_dict() for part in parts]
     torch.save(runs, file)
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Do what the arguments say."""
-    if arguments[0] == "unnamed":
-        print(json.dumps(unnamed_pickles()))
-    else:
-        continue_runs(arguments[1], int(arguments[2]))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

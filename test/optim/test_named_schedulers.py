@@ -4,7 +4,6 @@
 
 import copy
 import io
-import json
 import pickle
 import warnings
 from pathlib import Path
@@ -16,13 +15,14 @@ import torch.distributed.checkpoint as dcp
 from _common import OptimTestCase
 from _scheduler_setups import (
     build,
+    continue_runs,
     GROUPS,
     rates,
     run,
     SETUPS,
     unnamed_pickles,
 )
-from _stock import run_in_stock
+from _stock import in_stock
 from torch.nn import Parameter
 from torch.optim import Adam, lr_scheduler, SGD, swa_utils
 from torch.testing._internal.common_utils import (
@@ -31,8 +31,6 @@ from torch.testing._internal.common_utils import (
     run_tests,
 )
 
-
-FOLDER = Path(__file__).parent
 
 #: What the groups of a resumed run hold, beside those of GROUPS that saved.
 LIVE = {
@@ -469,7 +467,7 @@ class TestFiles(OptimTestCase):
 
     def test_without_names_nothing_changes(self):
         """State dicts of unnamed optimizers are those of the release, in bytes."""
-        there = json.loads(run_in_stock(FOLDER / "_scheduler_setups.py", "unnamed"))
+        there = in_stock(unnamed_pickles).result()
         self.assertEqual(unnamed_pickles(), there)
         self.assertEqual(set(there), set(SETUPS))
 
@@ -493,8 +491,7 @@ class TestFiles(OptimTestCase):
             file = Path(folder) / "runs.pt"
             saved = {name: [p.state_dict() for p in runs[name]] for name in runs}
             torch.save(saved, file)
-            script = FOLDER / "_scheduler_setups.py"
-            run_in_stock(script, "continue", str(file), str(steps))
+            in_stock(continue_runs, str(file), steps).result()
             saved = torch.load(file, weights_only=True)
         for name, parts in runs.items():
             # The release has kept the names.
