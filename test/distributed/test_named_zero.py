@@ -68,6 +68,13 @@ def consolidated(optimizer: ZeroRedundancyOptimizer) -> dict[str, Any]:
     return torch.load(file, weights_only=True)
 
 
+def params_alone(state_dict: dict[str, Any]) -> dict[str, Any]:
+    """The same named state dict without ``param_names``."""
+    for group in state_dict["param_groups"]:
+        del group["param_names"]
+    return state_dict
+
+
 def groups_by_key(state_dict: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The param groups with their keys in alphabetical order."""
     return [dict(sorted(group.items())) for group in state_dict["param_groups"]]
@@ -241,10 +248,12 @@ class TestNamedZero(GlooContinuousTestCase, ZeroTestCase):
         saved["state"]["gone"] = next(iter(saved["state"].values()))
         for group in saved["param_groups"]:
             group["params"].append("gone")
+        saved["state"]["theirs"] = 2
 
         there = make_params(info)
         loaded = zero(info, there, lr=0.2)
         train(info, loaded, there, range(1))
+        loaded.state["own"] = 1
         before = {name: deepcopy(state) for name, state in loaded.named_state()}
         keys = loaded.load_state_dict(saved, strict=False)
         self.assertEqual(
@@ -256,7 +265,10 @@ class TestNamedZero(GlooContinuousTestCase, ZeroTestCase):
             self.assert_same(dict(state), dict(source[name]), name)
         self.assertEqual(loaded.param_groups[0]["lr"], 0.4)
         self.assertEqual(loaded.optim.param_groups[0]["lr"], 0.4)
-        self.assertEqual(consolidated(loaded)["state"].keys(), there.keys())
+        self.assertEqual(dict(loaded.state), {"own": 1, "theirs": 2})
+        self.assertEqual(
+            consolidated(loaded)["state"].keys(), {*there, "own", "theirs"}
+        )
 
     def test_failed_load_fails_on_all_ranks_and_changes_nothing(self) -> None:
         info = ADAMW
@@ -271,6 +283,9 @@ class TestNamedZero(GlooContinuousTestCase, ZeroTestCase):
         def other_shape(state_dict: dict[str, Any]) -> None:
             state_dict["state"]["fc.weight"]["exp_avg"] = torch.zeros(7)
 
+        def no_entry(state_dict: dict[str, Any]) -> None:
+            del state_dict["state"]["fc.weight"]["exp_avg"]
+
         def other_groups(state_dict: dict[str, Any]) -> None:
             first, second = (group["params"] for group in state_dict["param_groups"])
             first.append(second.pop())
@@ -281,6 +296,7 @@ class TestNamedZero(GlooContinuousTestCase, ZeroTestCase):
         for change, message in (
             (misnamed, 'Unexpected key(s) in state_dict: "other"'),
             (other_shape, 'The state of "fc.weight" has a size mismatch'),
+            (no_entry, 'The state of "fc.weight" has no "exp_avg"'),
             (other_groups, "Groups differ"),
             (no_dict, 'The state of "conv.weight" should be a dict'),
         ):
@@ -343,6 +359,7 @@ class TestNamedZero(GlooContinuousTestCase, ZeroTestCase):
             (indexed, list, False),
             (annotated, list, False),
             (deepcopy, list, False),
+            (params_alone, list, False),
         ):
             file = kind(deepcopy(saved))
             there = make_params(info, order=order(params))
