@@ -10,17 +10,10 @@ that compare in Python.
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
 from _common import GROUPED, MATRICES_ONLY, OptimTestCase, build
-from torch import nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_optimizer_state_dict,
-    set_optimizer_state_dict,
-)
 from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.testing._internal.common_device_type import instantiate_device_type_tests
@@ -32,8 +25,6 @@ from torch.testing._internal.common_utils import parametrize, run_tests
 #: more than they do, and far less than by the square of it.
 SMALL, LARGE = 24, 96
 MOST_GROWTH = 1.125 * LARGE / SMALL
-
-#: From how many groups on not all of them are read for each one that is added.
 
 (SGD_INFO,) = (info for info in optim_db if info.name == "SGD")
 
@@ -163,29 +154,6 @@ def _in_groups(params: dict[str, Parameter], named: bool) -> list[dict[str, Any]
 
 #: Ways to give parameters to an optimizer.
 LAYOUTS = {"one_group": _in_one_group, "groups": _in_groups}
-
-
-def _model(
-    count: int, layout: Callable[..., list[Any]], named: bool
-) -> tuple[nn.Module, Optimizer]:
-    """A model with this number of parameters, and an optimizer with state for it."""
-    model = nn.Module()
-    model.layer = nn.ParameterList(_params(SGD_INFO, count).values())
-    optimizer = _trained(SGD_INFO, layout(dict(model.named_parameters()), named))
-    optimizer.zero_grad()
-    return model, optimizer
-
-
-def _dcp_get(model: nn.Module, optimizer: Optimizer, flat: bool) -> dict[str, Any]:
-    options = StateDictOptions(flatten_optimizer_state_dict=flat)
-    return get_optimizer_state_dict(model, optimizer, options=options)
-
-
-def _dcp_set(
-    model: nn.Module, optimizer: Optimizer, saved: dict[str, Any], flat: bool
-) -> None:
-    options = StateDictOptions(flatten_optimizer_state_dict=flat)
-    set_optimizer_state_dict(model, optimizer, saved, options=options)
 
 
 class TestLinear(OptimTestCase):
@@ -324,36 +292,6 @@ class TestLinear(OptimTestCase):
                         seen.add(param)
 
         self._assert_seen(scan)
-
-    @parametrize("flat", [True, False])
-    @parametrize("layout", LAYOUTS)
-    @parametrize("named", [True, False])
-    def test_distributed_checkpoint_get(self, device, layout, named, flat):
-        def prepare(count: int) -> Callable[[], object]:
-            model, optimizer = _model(count, LAYOUTS[layout], named)
-            return partial(_dcp_get, model, optimizer, flat)
-
-        self.assert_linear(prepare)
-
-    @parametrize("layout", LAYOUTS)
-    @parametrize("named", [True, False])
-    def test_distributed_checkpoint_set_flat(self, device, layout, named):
-        def prepare(count: int) -> Callable[[], object]:
-            model, optimizer = _model(count, LAYOUTS[layout], named)
-            saved = _dcp_get(model, optimizer, True)
-            return partial(_dcp_set, model, optimizer, saved, True)
-
-        self.assert_linear(prepare)
-
-    @parametrize("layout", LAYOUTS)
-    @parametrize("named", [True, False])
-    def test_distributed_checkpoint_set(self, device, layout, named):
-        def prepare(count: int) -> Callable[[], object]:
-            model, optimizer = _model(count, LAYOUTS[layout], named)
-            saved = _counted(_dcp_get(model, optimizer, False))
-            return partial(_dcp_set, model, optimizer, saved, False)
-
-        self.assert_linear(prepare)
 
 
 instantiate_device_type_tests(TestLinear, globals(), only_for="cpu")
