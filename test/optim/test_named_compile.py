@@ -89,10 +89,10 @@ class TestCompiledSteps(CompileTestCase):
     )
     def test_after_a_load_and_a_new_group(self, device, dtype, optim_info):
         """The state is no longer that for which the first steps were compiled."""
-        tensor_lr = optim_info.optim_cls is Adam
+        tensor_lr = optim_info.optim_cls is SGD
         options = {"foreach": not tensor_lr}
         if tensor_lr and torch.device(device).type != "cpu":
-            options["foreach"] = options["capturable"] = True
+            options["foreach"] = True
 
         def life(optimizer, params):
             named = "param_names" in optimizer.param_groups[0]

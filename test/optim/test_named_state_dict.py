@@ -19,7 +19,6 @@ from _common import (
     make_params,
     names_of,
     params_for,
-    saved,
     shuffled,
     snapshot,
     state_by_name,
@@ -120,55 +119,39 @@ class TestNamedStateDict(OptimTestCase):
         self.assertNotEqual(optimizer.param_groups[0]["lr"], 7)
 
     @optims(optim_db, dtypes=[torch.float32])
-    def test_save_and_load_with_weights_only(self, device, dtype, optim_info):
-        for optim_input in all_inputs(optim_info, device, dtype):
-            with self.subTest(optim_input.desc):
-                optimizer, _ = trained(optim_info, device, dtype, optim_input)
-                state_dict = optimizer.state_dict()
-                self.assert_same(saved(optimizer), state_dict)
-
-    @optims(optim_db, dtypes=[torch.float32])
-    def test_deepcopy(self, device, dtype, optim_info):
+    def test_file_and_copies(self, device, dtype, optim_info):
         for optim_input in all_inputs(optim_info, device, dtype):
             with self.subTest(optim_input.desc):
                 optimizer, params = trained(optim_info, device, dtype, optim_input)
+                file = io.BytesIO()
+                torch.save(optimizer.state_dict(), file)
+                file.seek(0)
+                read = torch.load(file, weights_only=True)
+                self.assert_same(read, optimizer.state_dict())
+
+                # As ever, what is not there after unpickling is set up by a step.
+                unpickled = pickle.loads(pickle.dumps(optimizer))
                 twin = copy.deepcopy(optimizer)
-                self.assertEqual(names_of(twin), names_of(optimizer))
-                self.assert_same(twin.state_dict(), optimizer.state_dict())
-                twin_params = dict(
-                    zip(
-                        chain(*names_of(twin)),
-                        chain(*(group["params"] for group in twin.param_groups)),
-                    )
-                )
+                for other in (unpickled, twin):
+                    self.assertIs(type(other), type(optimizer))
+                    self.assertEqual(names_of(other), names_of(optimizer))
+                    self.assert_same(other.state_dict(), optimizer.state_dict())
+                unpickled.load_state_dict(optimizer.state_dict())
+                with self.assertRaisesRegex(ValueError, "unique"):
+                    name = names_of(unpickled)[0][0]
+                    new = Parameter(torch.ones(params[name].shape))
+                    unpickled.add_param_group({"params": {name: new}})
+
                 # On their own: what one does is nothing to the other.
                 before = snapshot(twin)
                 train(optim_info, optimizer, params, range(2, 4))
                 self.assert_unchanged(twin, before)
-                if optim_info.name in NO_STEP_AFTER_COPY:
-                    continue
-                train(
-                    optim_info, twin, {n: twin_params[n] for n in params}, range(2, 4)
-                )
-                self.assert_same(twin.state_dict(), optimizer.state_dict())
-
-    @optims(optim_db, dtypes=[torch.float32])
-    def test_pickle(self, device, dtype, optim_info):
-        for optim_input in all_inputs(optim_info, device, dtype):
-            with self.subTest(optim_input.desc):
-                optimizer, _ = trained(optim_info, device, dtype, optim_input)
-                # As ever, what is not there after unpickling is set up by a step.
-                twin = pickle.loads(pickle.dumps(optimizer))
-                self.assertIs(type(twin), type(optimizer))
-                self.assertEqual(names_of(twin), names_of(optimizer))
-                self.assert_same(twin.state_dict(), optimizer.state_dict())
-                twin.load_state_dict(optimizer.state_dict())
-                with self.assertRaisesRegex(ValueError, "unique"):
-                    name = names_of(twin)[0][0]
-                    shape = optimizer.param_groups[0]["params"][0].shape
-                    twin.add_param_group(
-                        {"params": {name: Parameter(torch.ones(shape))}}
-                    )
+                if optim_info.name not in NO_STEP_AFTER_COPY:
+                    lists = (group["params"] for group in twin.param_groups)
+                    twin_params = dict(zip(chain(*names_of(twin)), chain(*lists)))
+                    twin_params = {name: twin_params[name] for name in params}
+                    train(optim_info, twin, twin_params, range(2, 4))
+                    self.assert_same(twin.state_dict(), optimizer.state_dict())
 
     @optims(optim_db, dtypes=[torch.float32])
     def test_hooks(self, device, dtype, optim_info):
