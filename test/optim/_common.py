@@ -58,6 +58,10 @@ _MATRICES = {
     "fc.weight": (2, 4),
     "head.weight": (2, 4),
 }
+
+#: The names that every optimizer can take.
+MATRICES = tuple(_MATRICES)
+
 _OTHERS = {"conv.bias": (4,), "fc.bias": (4,), "scale": ()}
 
 # The first param group, where there are two. Each has parameters that are alike.

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch._dynamo
 from _common import (
+    MATRICES,
     build,
     in_groups,
     make_params,
@@ -100,7 +101,7 @@ def three_steps(name: str, device: str, named: bool) -> tuple[Any, list[list[Gua
     """
     (info,) = (info for info in optim_db if info.name == name)
     torch._dynamo.reset()
-    params = make_params(info, device)
+    params = make_params(info, device, order=MATRICES)
     groups = in_groups(info, params)
     optimizer = CompiledOptimizer(
         build(info, groups if named else without_names(groups))

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from _common import (
     DEVICE_TYPES,
+    MATRICES,
     ROUNDS_BY_ORDER,
     OptimTestCase,
     annotated,
@@ -34,9 +35,6 @@ from torch.testing._internal.common_utils import (
     subtest,
 )
 
-
-#: Names that every optimizer can take.
-MATRICES = ["embed.weight", "conv.weight", "fc.weight", "head.weight"]
 
 #: What is loaded, made from what a named optimizer returns.
 FORMS = {

@@ -9,6 +9,7 @@ import torch._dynamo
 from _common import (
     DEVICE_TYPES,
     GROUPED,
+    MATRICES,
     OptimTestCase,
     build,
     in_groups,
@@ -60,7 +61,7 @@ class TestCompiledSteps(CompileTestCase):
             options: the optimizer's.
         """
         torch._dynamo.reset()
-        params = make_params(info, device)
+        params = make_params(info, device, order=MATRICES)
         groups = in_groups(info, params)
         groups = groups if named else without_names(groups)
         optimizer = CompiledOptimizer(build(info, groups, **options))
@@ -101,7 +102,7 @@ class TestCompiledSteps(CompileTestCase):
                     group["lr"] = torch.tensor(group["lr"], device=device)
             train(optim_info, optimizer, params, [0])
 
-            other_params = make_params(optim_info, device)
+            other_params = make_params(optim_info, device, order=MATRICES)
             groups = in_groups(optim_info, other_params)
             for group in groups:
                 # By name in another order; by position the order must be the same.

@@ -34,7 +34,7 @@ from torch.testing._internal.common_utils import run_tests
 # Reproducible by default. More examples find more: set the number of them.
 _EXAMPLES = int(os.environ.get("OPTIM_NAMES_EXAMPLES", "0"))
 check = settings(
-    max_examples=_EXAMPLES or 30,
+    max_examples=_EXAMPLES or 25,
     derandomize=not _EXAMPLES,
     deadline=None,
     database=None,
