@@ -280,6 +280,14 @@ def _nested(state_dict: Any) -> None:
         state["nested"] = {"a": [torch.ones(2, dtype=torch.float64), (1, None)]}
 
 
+def _one_id_in_two_groups(state_dict: Any) -> None:
+    """The options of the first decide whether a step is cast."""
+    groups = state_dict["param_groups"]
+    groups[-1]["params"][-1] = groups[0]["params"][0]
+    groups[-1]["capturable"] = True
+    _other_type(state_dict)
+
+
 def _number_as_state(state_dict: Any) -> None:
     for key in state_dict["state"]:
         state_dict["state"][key] = 3
@@ -313,6 +321,7 @@ _CHANGES: dict[str, Callable[[Any], None]] = {
     "a parameter more": _more_params,
     "other ids": _other_ids,
     "one id twice": _one_id_twice,
+    "one id in two groups": _one_id_in_two_groups,
     "other entries": _other_entries,
     "other shapes": _other_shape,
     "other types": _other_type,
