@@ -74,7 +74,8 @@ def _download(release: Release, folder: Path) -> None:
     command += ["--python-version", f"{major}.{minor}", f"torch=={release.version}"]
     done = subprocess.run(
         command,
-        env=environment,
+        # Constraints are about what is installed; this wheel is only read.
+        env={**environment, "PIP_CONSTRAINT": os.devnull},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
