@@ -132,7 +132,7 @@ def _export(options: argparse.Namespace) -> int:
     apart = export.apart(options.tree)
     changed = export.export(options.tree, release=options.release, force=options.force)
     unknown = []
-    for release in releases.supported() if changed else ():
+    for release in releases.supported():
         if release.version == tree.release_of(options.tree):
             continue
         wheel = fetch.cached(release)

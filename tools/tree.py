@@ -35,6 +35,12 @@ _MADE_FROM = "optim-names.json"
 #: The error for a folder that holds none.
 NO_TREE = "{} is not a materialized tree; run 'python -m tools materialize'."
 
+_AM_ADVICE = (
+    "The commits before it are in {}. There, run 'git am --show-current-patch=diff | git "
+    "apply --reject', edit, 'git add' and 'git am --continue'; then run 'python -m tools "
+    "export'."
+)
+
 #: Where ``materialize`` puts the tree.
 TREE = layout.BUILD / "tree"
 
@@ -237,7 +243,8 @@ def materialize(
         force (bool): whether to replace a tree that holds work which was not
             exported.
         exact (bool): whether each touched file must become what is promised in
-            ``<patches_root>/bases/<release>``.
+            ``<patches_root>/bases/<release>``, and a person is to mend what does not
+            apply. False for a tree that nobody will see.
 
     Returns:
         list[Patch]: the patches, each now a commit.
@@ -266,9 +273,13 @@ def materialize(
         fresh.mkdir()
         _initialize(fresh, release)
         _import_commits(fresh, sources, overlay, release)
-        problem = _am(fresh, todo, into)
-        if exact and not problem:
-            problem = _promise_problem(promises, todo, fresh, into)
+        problem = _am(fresh, todo)
+        if exact:
+            problem = (
+                f"{problem} {_AM_ADVICE.format(into)}"
+                if problem
+                else _promise_problem(promises, todo, fresh, into)
+            )
         git.output(fresh, "update-ref", EXPORTED, "HEAD")
         write_made_from(fresh, made_from, patches_root, overlay_root)
 
@@ -559,13 +570,8 @@ def _commit(ref: str, message: str, contents: Mapping[str, bytes]) -> Iterable[b
     yield b"\n"
 
 
-def _am(tree: Path, patches: Sequence[Patch], final: Path) -> str:
-    """Commit the patches.
-
-    Returns:
-        str: empty if all applied, else what went wrong and what to do, for a
-        tree that will lie at ``final``.
-    """
+def _am(tree: Path, patches: Sequence[Patch]) -> str:
+    """Commit the patches; a sentence about the first that does not apply."""
     if not patches:
         return ""
     done = git.run(
@@ -593,11 +599,7 @@ def _am(tree: Path, patches: Sequence[Patch], final: Path) -> str:
     with files.scratch() as copy:
         series.copy_files(tree, copy, series.touched_files([patch]))
         problem = series.rejected(patch, copy)
-    return (
-        f"{problem or words} The commits before it are in {final}. There, run 'git am "
-        "--show-current-patch=diff | git apply --reject', edit, 'git add' and 'git am "
-        "--continue'; then run 'python -m tools export'."
-    )
+    return problem or words
 
 
 def _stopped_at(tree: Path, patches: Sequence[Patch]) -> Patch | None:
