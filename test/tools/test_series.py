@@ -74,6 +74,50 @@ def test_variants_serve_what_is_older(
     assert paths == [tmp_path / f"{path}.patch" for path in found]
 
 
+def write_sections(root: Path, order: str, *names: str) -> None:
+    mail = "From 0 Mon\nSubject: [PATCH] optim: name {}\n\nWhy.\n\ndiff --git a/x b/x\n"
+    write(root, {"series": order, **{name: mail.format(name) for name in names}})
+
+
+def test_sections(tmp_path: Path) -> None:
+    order = """\
+# The order.
+a.patch
+
+# == optim: first
+b.patch
+# A comment.
+c.patch
+
+# == optim: second
+d.patch  # since 2.12.0
+"""
+    write_sections(tmp_path, order, "a.patch", "b.patch", "c.patch", "d.patch")
+    found = [
+        (section.title, names(section.patches))
+        for section in series.sections("2.12.0", tmp_path)
+    ]
+    assert found == [
+        ("optim: name a.patch", ["a.patch"]),
+        ("optim: first", ["b.patch", "c.patch"]),
+        ("optim: second", ["d.patch"]),
+    ]
+    older = series.sections("2.11.0", tmp_path)
+    assert [section.title for section in older] == [title for title, _ in found[:2]]
+
+
+def test_section_in_two_places(tmp_path: Path) -> None:
+    order = "# == A\na.patch\n# == B\nb.patch\n# == A\nc.patch\n"
+    write_sections(tmp_path, order, "a.patch", "b.patch", "c.patch")
+    assert names(series.patches(root=tmp_path)) == ["a.patch", "b.patch", "c.patch"]
+    with pytest.raises(ToolError, match="has the title 'A' twice"):
+        series.sections(root=tmp_path)
+
+
+def test_message(patches: list[series.Patch]) -> None:
+    assert series.message(patches[0]) == ("Name the first", "It had no name.")
+
+
 def test_promises(template: Workplace) -> None:
     found = series.promises(root=template.patches)
     assert sorted(found) == ["torch/optim/adam.py", "torch/optim/optimizer.py"]

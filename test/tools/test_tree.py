@@ -623,6 +623,47 @@ class TestExport:
         (workplace.patches / "series").write_text(header + names)
         assert workplace.export() == []
 
+    def write_sections(self, workplace: Workplace) -> None:
+        workplace.edit("torch/hub.py", "1", "2")
+        workplace.commit("Name the third\n\nWhy not.")
+        workplace.export()
+        (workplace.patches / "series").write_text(
+            "# The order.\n\n# == One\n0001-Name-the-first.patch\n\n# == Two\n"
+            "0002-Name-the-second.patch\n0003-Name-the-third.patch\n"
+        )
+        assert workplace.export() == []
+
+    @pytest.mark.parametrize(
+        ("todo", "order"),
+        [
+            ("132", "# == One\n1\n\n# == Two\n3\n2"),
+            ("12", "# == One\n1\n\n# == Two\n2"),
+            ("13", "# == One\n1\n\n# == Two\n3"),
+            ("1", "# == One\n1"),
+            ("14", "# == One\n1\n\n# == Two\n4"),  # 2 with a new subject
+            ("1423", "# == One\n1\n4\n\n# == Two\n2\n3"),
+            ("1234", "# == One\n1\n\n# == Two\n2\n3\n4"),
+            ("213", "# == Two\n2\n\n# == One\n1\n\n# == Two\n3"),
+        ],
+    )
+    def test_sections_are_kept(
+        self, workplace: Workplace, todo: str, order: str
+    ) -> None:
+        self.write_sections(workplace)
+        text = (workplace.patches / "series").read_text()
+        slugs = ["first", "second", "third", "fourth"]
+        contents = variants.contents(
+            {"2.13.0": {f"Name-the-{slugs[int(n) - 1]}.patch": b"" for n in todo}},
+            [f"Name-the-{slugs[int(n) - 1]}.patch" for n in todo],
+            workplace.patches,
+        )
+        written = contents[workplace.patches / "series"] or b""
+        short = written.decode()
+        for number, slug in enumerate(slugs, 1):
+            short = re.sub(rf"\d{{4}}-Name-the-{slug}\.patch", str(number), short)
+        assert short == f"# The order.\n\n{order}\n"
+        assert (workplace.patches / "series").read_text() == text
+
     def test_two_commits_with_one_subject(self, workplace: Workplace) -> None:
         workplace.edit("torch/hub.py", "1", "2")
         workplace.commit("Name the first\n\nAgain.")
