@@ -1522,6 +1522,13 @@ class TestCasting(OptimTestCase):
         self.assert_still(state_dict, before)
 
 
+class _Incomparable:
+    """Cannot say whether it equals another, like an array of several elements."""
+
+    def __eq__(self, other):
+        raise ValueError("ambiguous")
+
+
 class TestPartialGroups(OptimTestCase):
     """The options of groups that share parameters with saved ones."""
 
@@ -1541,6 +1548,7 @@ class TestPartialGroups(OptimTestCase):
             subtest(([1, 2], (1, 2)), "list_and_tuple"),
             subtest((torch.ones(2), torch.ones(2, device="meta")), "devices"),
             subtest((torch.ones(2), torch.zeros(2)), "tensors"),
+            subtest((_Incomparable(), _Incomparable()), "incomparable"),
         ],
     )
     def test_values_that_differ(self, values):
