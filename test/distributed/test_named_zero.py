@@ -368,7 +368,7 @@ class TestNamedZero(GlooContinuousTestCase, ZeroTestCase):
             loaded = zero(info, groups if named else without_names(groups))
             loaded.load_state_dict(file)
             state = consolidated(loaded)
-            if named or kind is not indexed:
+            if named or kind in (annotated, deepcopy):
                 self.assertEqual(state["state"], saved["state"], rtol=0, atol=0)
                 self.assert_names_go_with_params(loaded, there)
                 # The names are there for groups that are added later, too.

@@ -80,19 +80,14 @@ def with_indices(state_dict: dict[str, Any]) -> dict[str, Any]:
         state_dict (dict): a state dict of any kind. It is not changed.
 
     Returns:
-        dict: a new state dict with the names as ``param_names`` only;
-        ``state_dict`` itself if its ids are not names or it is malformed.
+        dict: a new state dict with the same ``param_names``; ``state_dict`` itself
+        if its ids are not names or it is malformed.
     """
     try:
         saved = read_state_dict(state_dict, needs_groups=True)
     except (KeyError, TypeError, ValueError):
         return state_dict
-    if not saved.names.named:
-        return state_dict
-    indexed = _by_index(state_dict)
-    for group, named in zip(indexed["param_groups"], saved.groups):
-        group["param_names"] = list(named["params"])
-    return indexed
+    return _by_index(state_dict) if saved.names.named else state_dict
 
 
 def _by_index(state_dict: dict[str, Any]) -> dict[str, Any]:
