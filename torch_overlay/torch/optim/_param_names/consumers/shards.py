@@ -18,11 +18,11 @@ from torch.optim._param_names.saving import param_keys
 
 __all__ = [
     "check_shards",
-    "in_order",
     "local_state",
     "local_state_dict",
     "name_shard",
-    "other_state",
+    "sort_state",
+    "state_without_param",
 ]
 
 
@@ -46,7 +46,7 @@ def name_shard(
             group["param_names"] = [names[id(param)] for param in group["params"]]
 
 
-def in_order(
+def sort_state(
     state: Mapping[Any, Any], groups: Sequence[dict[str, Any]]
 ) -> dict[Any, Any]:
     """Sort state collected from shards.
@@ -117,7 +117,7 @@ def local_state_dict(
     }
 
 
-def other_state(state: Mapping[Any, Any], match: Match) -> dict[Any, Any]:
+def state_without_param(state: Mapping[Any, Any], match: Match) -> dict[Any, Any]:
     """The entries of a saved state that belong to no parameter, not copied."""
     return {
         key: value
