@@ -126,7 +126,9 @@ def go_on(into: Path = tree.TREE, *, patches_root: Path = layout.PATCHES) -> lis
         if done.returncode and files.content(step) == number:
             raise ToolError(f"git rebase stopped: {git.text(done.stderr).strip()}")
     there = {series.slug(name) for name in export.read(into).patches}
-    return [n for n in series.order(patches_root) if series.slug(n) not in there]
+    start = neighbor(tree.release_of(into), patches_root)
+    before = [patch.name for patch in series.patches(start.version, patches_root)]
+    return [name for name in before if series.slug(name) not in there]
 
 
 def _refuse_conflicts(into: Path) -> None:
