@@ -1692,15 +1692,18 @@ class TestDecidingOptions(OptimTestCase):
         )
 
     def test_state_without_an_entry(self):
-        names = [f"p{i}" for i in range(12)]
+        names = [f"p{i}" for i in range(13)]
         source = self._adam((names, {}))
-        for state in source.state.values():
+        without_state, *others = source.state.values()
+        without_state.clear()
+        for state in others:
             del state["exp_avg"]
         target = self._adam((names, {}))
         with self.assertRaisesRegex(ValueError, "And so on.") as caught:
             target.load_state_dict(source.state_dict())
-        self.assertIn('The state of "p9" has no "exp_avg".', str(caught.exception))
-        self.assertNotIn('"p10"', str(caught.exception))
+        self.assertIn('The state of "p10" has no "exp_avg".', str(caught.exception))
+        self.assertNotIn('"p0"', str(caught.exception))
+        self.assertNotIn('"p11"', str(caught.exception))
 
     def test_many_misshapen(self):
         names = [f"p{i}" for i in range(12)]

@@ -205,8 +205,6 @@ def incomplete_state(
     Returns:
         list of str: a full sentence for each of the first parameters.
     """
-    if entries == StateEntries():
-        return []
     needed_in = [entries.needed(group) for group in groups]
     # Many parameters have the same entries, and what any group needs
     kinds = {tuple(s) if type(s) is dict else (None,) for s in state.values()} - {()}
