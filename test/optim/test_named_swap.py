@@ -2,6 +2,7 @@
 
 """``swap_in_optimizer_params_and_state`` with the state dict of a named optimizer."""
 
+import unittest
 from copy import deepcopy
 
 import torch
@@ -20,7 +21,7 @@ from _common import (
     values,
     without_names,
 )
-from torch.optim import Adam, swap_in_optimizer_params_and_state
+from torch.optim import Adam
 from torch.testing._internal.common_optimizers import optim_db
 from torch.testing._internal.common_utils import (
     instantiate_parametrized_tests,
@@ -29,6 +30,11 @@ from torch.testing._internal.common_utils import (
     subtest,
 )
 
+
+#: Not all releases have it.
+swap_in_optimizer_params_and_state = getattr(
+    torch.optim, "swap_in_optimizer_params_and_state", None
+)
 
 ADAM = next(info for info in optim_db if info.optim_cls is Adam)
 
@@ -54,6 +60,9 @@ OTHERS = {
 }
 
 
+@unittest.skipIf(
+    swap_in_optimizer_params_and_state is None, "the release does not swap state in"
+)
 class TestNamedSwap(OptimTestCase):
     def _stepped(self, info, named):
         params = make_params(info)

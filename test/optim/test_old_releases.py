@@ -272,11 +272,18 @@ class TestOldReleases(OptimTestCase):
                 groups = make_groups(case, params, named=kind == "named")
                 optimizer = build(case, groups)
                 train(case, optimizer, params, BEFORE)
-                state_dict = _checkpoint(file, case)["state_dict"]
+                expected = _checkpoint(file, case)["state_dict"]
+                state_dict = optimizer.state_dict()
+                # Later releases have more options.
+                for group, old in zip(
+                    state_dict["param_groups"], expected["param_groups"], strict=True
+                ):
+                    for option in group.keys() - old.keys():
+                        del group[option]
                 if _tolerance(file, case):
-                    self.assertEqual(optimizer.state_dict(), state_dict)
+                    self.assertEqual(state_dict, expected)
                 else:
-                    self.assert_same(optimizer.state_dict(), state_dict)
+                    self.assert_same(state_dict, expected)
 
 
 instantiate_parametrized_tests(TestOldReleases)
