@@ -42,6 +42,9 @@ KNOWN = ROOT / "test" / "known_failures"
 PAGE = ROOT / "docs" / "releases.md"
 RESULTS = layout.BUILD / "releases"
 
+#: What the reason of a failure begins with that the table does not have.
+UNKNOWN = "No reason is known"
+
 #: Seconds after which a file of tests has hung.
 PATIENCE = 3600
 
@@ -95,7 +98,7 @@ def main() -> int:
     except REPORTED as error:
         return report(error)
     for test in unexplained:
-        print(f"no reason is known for {test}")
+        print(test)
     return 1 if unexplained else 0
 
 
@@ -110,7 +113,7 @@ def prove(
         again (bool): whether to run also what was run before.
 
     Returns:
-        list[str]: the failures that nothing explains.
+        list[str]: the failures that ``test/known_failures`` does not explain.
 
     Raises:
         ToolError: if there is no such environment and it cannot be made.
@@ -142,7 +145,12 @@ def prove(
     ]
     PAGE.write_text(updated(page, row, failures))
     print(f"{release.version}  {summary(results)}", flush=True)
-    return [test for reason, names in failures.items() if not reason for test in names]
+    return [
+        f"{test}. {reason}"
+        for reason, tests in failures.items()
+        if reason.startswith(UNKNOWN)
+        for test in tests
+    ]
 
 
 def environment(release: releases.Release) -> str:
@@ -285,17 +293,17 @@ def outcomes(report: ET.Element, file: str) -> Iterator[tuple[str, str | None]]:
 
 
 def explained(release: str, results: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
-    """The failures by reason; those without one under an empty reason."""
+    """The failures by reason; one that nobody gave begins with :data:`UNKNOWN`."""
     found: dict[str, list[str]] = {}
     reasons = known()
     for test, texts in (entry for r in results for entry in r["failed"].items()):
-        alike = texts["message"] == texts["stock"]
-        listed = (
-            reason
-            for version, pattern, reason in reasons
-            if fnmatchcase(release, version) and fnmatchcase(test, pattern)
-        )
-        reason = next(listed, f"On the release, too: {texts['stock']}" if alike else "")
+        for version, pattern, given in reasons:
+            if fnmatchcase(release, version) and fnmatchcase(test, pattern):
+                reason = given
+                break
+        else:
+            stock = texts["stock"] or "it passes or is skipped"
+            reason = f"{UNKNOWN}: {texts['message']}; on the release itself: {stock}"
         found.setdefault(reason, []).append(test)
     return found
 
@@ -346,7 +354,7 @@ def updated(page: str, row: Sequence[str], failures: dict[str, list[str]]) -> st
     rows[row[0]] = f"| {' | '.join(row[1:])} |"
     texts = dict(re.findall(r"^## (\d\S*)\n(.*?)(?=^## |\Z)", page, re.M | re.S))
     texts[row[0]] = "".join(
-        f"\n* {reason or 'No reason is known.'}\n\n"
+        f"\n* {reason}\n\n"
         + "".join(f"  `{test.removeprefix('test/')}`\n" for test in tests)
         for reason, tests in failures.items()
     )

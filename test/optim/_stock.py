@@ -47,7 +47,8 @@ def in_stock(function: Callable[..., Any], *args: Any) -> Future[Any]:
 
 def _call(place: tuple[str, str, str], args: tuple[Any, ...]) -> Any:
     process = _interpreter()
-    pickle.dump((place, args), process.stdin)
+    # One after the other: to read the arguments may take modules of the folder.
+    process.stdin.write(pickle.dumps(place) + pickle.dumps(args))
     process.stdin.flush()
     try:
         result, error = pickle.load(process.stdout)
@@ -79,16 +80,13 @@ def _interpreter() -> Any:
     return process
 
 
-def _answer(place: tuple[str, str, str], args: tuple[Any, ...]) -> Any:
+def _answer(module: str, name: str, args: tuple[Any, ...]) -> Any:
     """What a call returns, and what it raises."""
     import importlib
 
     import torch.optim
 
     torch.set_num_threads(1)
-    folder, module, name = place
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
     try:
         if hasattr(torch.optim, "_param_names"):
             raise RuntimeError(
@@ -106,8 +104,10 @@ if __name__ == "__main__":
     os.dup2(2, 1)
     while True:
         try:
-            call = pickle.load(sys.stdin.buffer)
+            folder, module, name = pickle.load(sys.stdin.buffer)
         except EOFError:
             break
-        pickle.dump(_answer(*call), answers)
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+        pickle.dump(_answer(module, name, pickle.load(sys.stdin.buffer)), answers)
         answers.flush()
