@@ -1,6 +1,7 @@
 """Tests of tools.tree and tools.export: commits from the series, and back."""
 
 import os
+import re
 import shutil
 import subprocess
 import zipfile
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from small_torch import OVERLAY, SOURCES, Workplace, write, write_wheel
 
-from tools import git, series, tree
+from tools import git, series, tree, variants
 from tools.errors import ToolError
 
 
