@@ -196,12 +196,12 @@ def messages_are_complete(subject: Subject) -> list[str]:
     return [
         f"{patch.name} {problem}."
         for patch in subject.patches
-        for problem in _message_problems(patch.path.read_bytes())
+        for problem in _message_problems(patch)
     ]
 
 
-def _message_problems(patch: bytes) -> Iterator[str]:
-    envelope, _, rest = patch.partition(b"\n")
+def _message_problems(patch: Patch) -> Iterator[str]:
+    envelope, _, rest = patch.path.read_bytes().partition(b"\n")
     if not re.match(rb"From [0-9a-f]{40} ", envelope):
         yield "does not start with a 'From' line as 'git format-patch' writes it"
         return
@@ -212,14 +212,13 @@ def _message_problems(patch: bytes) -> Iterator[str]:
     author = f"{tree.AUTHOR} <{tree.EMAIL}>"
     if mail["From"] and str(mail["From"]) != author:
         yield f"is by {mail['From']}; the author must be {author}"
-    subject = re.sub(r"^\[PATCH[^]]*\] *", "", str(mail["Subject"] or ""))
+    subject, text = series.message(patch)
     if len(subject) > SUBJECT_COLUMNS:
         yield (
             f"has a subject of {len(subject)} columns; at most {SUBJECT_COLUMNS} are "
             "readable in a log"
         )
-    body = re.split(rb"^(?:---$|diff --git )", rest, maxsplit=1, flags=re.MULTILINE)[0]
-    if not body.partition(b"\n\n")[2].strip():
+    if not text:
         yield "has no message below its subject; say why the change is made"
 
 

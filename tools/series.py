@@ -1,5 +1,7 @@
 """The patches, in order, and how they are applied to a plain folder."""
 
+import email
+import email.policy
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -21,6 +23,9 @@ REVISION_FILE = "revision"
 #: What the local version label of a patched torch has before its revision.
 LABEL = "named"
 
+#: What a line of the order file begins with above the patches of a section.
+SECTION = "# == "
+
 _DIFF = re.compile(r"^diff --git (.*)$", re.MULTILINE)
 _PATHS = re.compile(r"a/(\S+) b/(\S+)\r?$")
 
@@ -36,6 +41,34 @@ class Patch:
 
     name: str
     path: Path
+
+
+@dataclass(frozen=True)
+class Section:
+    """Patches that make up one pull request.
+
+    Attributes:
+        title (str): its title, with the area as in a patch's subject.
+        patches (list[Patch]): the patches, in order.
+    """
+
+    title: str
+    patches: list[Patch]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A line of the order file.
+
+    Attributes:
+        name: the patch.
+        oldest: the oldest release that has it; empty if all have it.
+        section: the title above it; empty if there is none.
+    """
+
+    name: str
+    oldest: str
+    section: str
 
 
 def patches(
@@ -86,6 +119,71 @@ def patches(
     return found
 
 
+def sections(
+    release: str = releases.DEFAULT, root: Path = layout.PATCHES
+) -> list[Section]:
+    """The series for a release as a stack of pull requests.
+
+    Args:
+        release (str): the PyTorch release.
+        root (Path): as in :func:`patches`.
+
+    Returns:
+        list[Section]: one for each title of the order file above which patches of
+        the release stand. A patch above the first title is one of its own, with
+        the patch's subject.
+
+    Raises:
+        ToolError: as :func:`patches`, or if two sections have the same title.
+    """
+    titles = section_titles(root)
+    found: list[Section] = []
+    for patch in patches(release, root):
+        title = titles[patch.name]
+        if found and title and title == found[-1].title:
+            found[-1].patches.append(patch)
+        elif title and title in (section.title for section in found):
+            raise ToolError(
+                f"{root / ORDER_FILE} has the title '{title}' twice. Patches of a "
+                "section must follow each other: move a patch, or change a title."
+            )
+        else:
+            found.append(Section(title or message(patch)[0], [patch]))
+    return found
+
+
+def section_titles(root: Path = layout.PATCHES) -> dict[str, str]:
+    """The section that each patch belongs to.
+
+    Args:
+        root (Path): the folder of the patches.
+
+    Returns:
+        dict[str, str]: the patches' file names, in order, to the titles; empty
+        above the first title.
+
+    Raises:
+        ToolError: as :func:`order`.
+    """
+    return {entry.name: entry.section for entry in _entries(root)}
+
+
+def message(patch: Patch) -> tuple[str, str]:
+    """What a patch says.
+
+    Args:
+        patch (Patch): the patch.
+
+    Returns:
+        (str, str): its subject, and the text below it.
+    """
+    _, _, mail = patch.path.read_bytes().partition(b"\n")
+    subject = email.message_from_bytes(mail, policy=email.policy.default)["Subject"]
+    head = re.split(rb"^(?:---$|diff --git )", mail, maxsplit=1, flags=re.MULTILINE)[0]
+    text = git.text(head.partition(b"\n\n")[2]).strip()
+    return re.sub(r"^\[PATCH[^]]*\] *", "", str(subject or "")), text
+
+
 def _serves(folder: str, release: str) -> bool:
     """Whether a folder's variants are for a release, if no older folder has them."""
     return releases.order(folder) >= max(releases.order(release), (0,))
@@ -104,6 +202,10 @@ def order(root: Path = layout.PATCHES) -> dict[str, str]:
     Raises:
         ToolError: if the file is missing, or a line of it cannot be read.
     """
+    return {entry.name: entry.oldest for entry in _entries(root)}
+
+
+def _entries(root: Path) -> list[_Entry]:
     file = root / ORDER_FILE
     try:
         lines = files.text(file).splitlines()
@@ -112,8 +214,11 @@ def order(root: Path = layout.PATCHES) -> dict[str, str]:
             f"The order file {file} is missing. It lists the patches, one file name "
             "a line."
         ) from error
-    found: dict[str, str] = {}
+    found: dict[str, _Entry] = {}
+    section = ""
     for number, line in enumerate(lines, 1):
+        if line.startswith(SECTION):
+            section = line.removeprefix(SECTION).strip()
         name, _, comment = (part.strip() for part in line.partition("#"))
         if not name:
             continue
@@ -125,8 +230,8 @@ def order(root: Path = layout.PATCHES) -> dict[str, str]:
         if name in found:
             raise ToolError(f"{file} lists {name} twice; remove one of the lines.")
         oldest = re.match(r"since (\S+)", comment)
-        found[name] = oldest[1] if oldest else ""
-    return found
+        found[name] = _Entry(name, oldest[1] if oldest else "", section)
+    return [*found.values()]
 
 
 def promises(

@@ -138,8 +138,13 @@ def contents(
     )
     file = root / series.ORDER_FILE
     lines = _header(files.text(file) if file.exists() else "")
-    for number, slug in enumerate(slugs, 1):
+    titles = _titles(slugs, series.section_titles(root) if file.exists() else {})
+    section = ""
+    for number, (slug, title) in enumerate(zip(slugs, titles), 1):
         name = f"{number:04}-{slug}"
+        if title and title != section:
+            lines += ["", f"{series.SECTION}{title}"]
+            section = title
         having = [version for version in (newest, *older) if slug in every[version]]
         if having != [newest, *older][: len(having)]:
             raise ToolError(
@@ -187,8 +192,32 @@ def merged(before: Sequence[str], mine: Sequence[str], alive: set[str]) -> list[
 def _header(text: str) -> list[str]:
     """The comments that the order file begins with."""
     lines = text.splitlines()
-    patches = [n for n, line in enumerate(lines) if line.partition("#")[0].strip()]
-    return lines[: patches[0]] if patches else lines
+    for number, line in enumerate(lines):
+        if line.startswith(series.SECTION):
+            # Without the blank lines above the title.
+            return "\n".join(lines[:number]).rstrip().splitlines()
+        if line.partition("#")[0].strip():
+            return lines[:number]
+    return lines
+
+
+def _titles(slugs: Sequence[str], before: Mapping[str, str]) -> list[str]:
+    """The title of the section of each patch.
+
+    A new patch is in the section of the patch above it, unless it stands where
+    another one went: that has a new subject.
+    """
+    old = {series.slug(name): title for name, title in before.items()}
+    order = list(old)
+    place = -1
+    titles = []
+    for slug in slugs:
+        if slug in old:
+            place = order.index(slug)
+        elif place + 1 < len(order) and order[place + 1] not in slugs:
+            place += 1
+        titles.append(old[order[place]] if place >= 0 else "")
+    return titles
 
 
 def _change(patch: bytes) -> bytes:
