@@ -8,6 +8,7 @@ One module, one concept:
 * :mod:`tools.base`: the official wheel to start from, found or downloaded;
 * :mod:`tools.fetch`: the Python files of any supported release;
 * :mod:`tools.series`: the patches, in order, and how they are applied;
+* :mod:`tools.stack`: its sections, each with the modules that it uses;
 * :mod:`tools.archive`: a zip file, copied without unpacking it;
 * :mod:`tools.record`: RECORD, in which a wheel lists its files;
 * :mod:`tools.patched`: what the series makes of the files of a torch;

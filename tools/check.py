@@ -13,7 +13,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from tools import export, files, layout, names, relied_on, series, tree
+from tools import (
+    export,
+    files,
+    layout,
+    names,
+    releases,
+    relied_on,
+    series,
+    stack,
+    tree,
+)
 from tools.errors import ToolError
 from tools.releases import Release
 from tools.relied_on import definitions, line_numbers
@@ -27,6 +37,9 @@ STEP_FUNCTIONS = ("_single_tensor_", "_multi_tensor_", "_fused_")
 KERNELS = (".c", ".cc", ".cpp", ".cu", ".cuh", ".h", ".hpp", ".metal", ".mm")
 
 SUBJECT_COLUMNS = 72
+
+#: So many pull requests can be followed.
+MOST_SECTIONS = 12
 
 
 @dataclass(frozen=True)
@@ -238,14 +251,52 @@ def compiles(subject: Subject) -> list[str]:
 def names_are_there(subject: Subject) -> list[str]:
     """The names that overlay and patched files use are there."""
     after = {path: new for path, (_, new) in subject.changes.items()}
-    layers = (subject.overlay, after, subject.sources)
-    sources = ChainMap(*layers)  # type: ignore[arg-type]  # nothing is written
-    problems = []
-    for path in {**after, **subject.overlay}:
+    return [
+        f"{path} {what}." for path, what in _missing(subject, after, subject.overlay)
+    ]
+
+
+def _missing(
+    subject: Subject, patched: Mapping[str, bytes], overlay: Mapping[str, bytes]
+) -> Iterator[tuple[str, str]]:
+    """Each file, and what it uses and is not there."""
+    layers = (overlay, patched, subject.sources)
+    sources: Mapping[str, bytes] = ChainMap(*layers)  # type: ignore[arg-type]
+    for path in {**patched, **overlay}:
         # What the release's own file uses, it has, made by its build.
         known = names.missing(path, subject.sources)
-        found = names.missing(path, sources) - known
-        problems += [f"{path} {what}." for what in sorted(found)]
+        for what in sorted(names.missing(path, sources) - known):
+            yield path, what
+
+
+def sections_stand_alone(subject: Subject) -> list[str]:
+    """PyTorch has what it uses after each section of the newest release's series."""
+    version = subject.release.version
+    patched = subject.patched
+    if isinstance(patched, ToolError) or not subject.patches:
+        return []  # applies() reports it
+    if version != releases.newest(subject.patches_root).version:
+        return []
+    try:
+        sections = series.sections(version, subject.patches_root)
+    except ToolError as error:
+        return [str(error)]
+    problems = [
+        f"The title '{section.title}' has {len(section.title)} columns; give it at "
+        f"most {SUBJECT_COLUMNS}."
+        for section in sections
+        if len(section.title) > SUBJECT_COLUMNS
+    ]
+    if len(sections) > MOST_SECTIONS:
+        problems.append(
+            f"There are {len(sections)} sections; join them to {MOST_SECTIONS} or less."
+        )
+    for step in stack.steps(sections, subject.sources, subject.overlay):
+        python = {
+            p: new for p, new in step.patched.items() if new and p.endswith(".py")
+        }
+        for path, what in _missing(subject, python, step.overlay):
+            problems.append(f"After '{step.section.title}', {path} {what}.")
     return problems
 
 
@@ -267,6 +318,7 @@ CHECKS: Mapping[str, Callable[[Subject], list[str]]] = {
     "each patch has author, date, subject and reason": messages_are_complete,
     "overlay and patched files compile": compiles,
     "overlay and patched files use names that are there": names_are_there,
+    "each section stands on those before it": sections_stand_alone,
     "what the series relies on is as it was read": functions_were_read,
 }
 

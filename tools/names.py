@@ -70,6 +70,40 @@ def missing(path: str, sources: Mapping[str, bytes]) -> set[str]:
     return found
 
 
+def used(path: str, source: bytes) -> set[str]:
+    """What a file imports of torch, and reads from it.
+
+    Args:
+        path (str): POSIX path of the file.
+        source (bytes): its content.
+
+    Returns:
+        set[str]: dotted names; empty for what is no Python.
+    """
+    module = _read(path, source)
+    if module is None:
+        return set()
+    parts = [*module.imported, *module.read]
+    return {".".join(filter(None, names)) for names in parts}
+
+
+def origins(path: str, source: bytes, name: str) -> set[str]:
+    """What a name of a file stands for, if it is imported.
+
+    Args:
+        path (str): POSIX path of the file.
+        source (bytes): its content, which must be Python.
+        name (str): the name.
+
+    Returns:
+        set[str]: dotted names.
+    """
+    imports = _imports(ast.walk(ast.parse(source)), PurePosixPath(path).parent.parts)
+    return {
+        f"{module}.{own}" for alias, module, own in imports if alias == name and own
+    }
+
+
 def _is_there(sources: Mapping[str, bytes], module: str, name: str = "") -> bool:
     """Whether a module exists, and has a name if one is given."""
     contents = [sources[file] for file in _files(sources, module)]

@@ -331,6 +331,53 @@ def test_name_that_the_release_lacks_too(workplace: Workplace) -> None:
     assert check.names_are_there(after) == []
 
 
+def test_sections_that_stand_alone(importing: Workplace) -> None:
+    assert check.sections_stand_alone(subject(importing)) == []
+
+
+def test_section_that_uses_what_a_later_one_brings(workplace: Workplace) -> None:
+    path = "torch/optim/adam.py"
+    workplace.edit("torch/hub.py", "hub = 1", "hub = 1\nlater = 2")
+    workplace.commit("Name the third\n\nWhy not.")
+    workplace.edit(path, '"""Adam, by name."""', "from torch.hub import later")
+    workplace.git("commit", "-q", "-a", "--fixup=:/^Name the first")
+    workplace.git("rebase", "-q", "-i", "--autosquash", "tags/base")
+    workplace.export()
+    assert check.names_are_there(subject(workplace)) == []
+    assert check.sections_stand_alone(subject(workplace)) == [
+        f"After '{title}', {path} imports later from torch.hub, which is not there."
+        for title in ("Name the first", "Name the second")
+    ]
+    order = workplace.patches / "series"
+    order.write_text(order.read_text().replace("0001-", "# == All\n0001-"))
+    assert check.sections_stand_alone(subject(workplace)) == []
+
+
+@pytest.mark.parametrize(
+    ("titles", "problem"),
+    [
+        (["One", "Two", "One"], "has the title 'One' twice"),
+        (["One", "T" * 73, ""], "has 73 columns; give it at most 72"),
+        (["One", "Two", "Three"], "There are 3 sections; join them to 2 or less"),
+    ],
+)
+def test_titles_of_sections(
+    importing: Workplace,
+    titles: list[str],
+    problem: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(check, "MOST_SECTIONS", 2)
+    order = importing.patches / "series"
+    text = order.read_text()
+    for number, title in enumerate(titles, 1):
+        name = f"{number:04}-"
+        text = text.replace(name, f"# == {title}\n{name}" if title else name)
+    order.write_text(text)
+    (found,) = check.sections_stand_alone(subject(importing))
+    assert problem in found
+
+
 def test_function_that_was_changed_upstream(workplace: Workplace) -> None:
     path = "torch/optim/adam.py"
     write(workplace.patches, {"relied-on": f"{path} adam\n  keys.py calls it.\n"})
