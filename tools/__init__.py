@@ -19,6 +19,7 @@ One module, one concept:
 * :mod:`tools.export`: the commits as a series again;
 * :mod:`tools.variants`: what ``patches/`` holds for each release;
 * :mod:`tools.port`: the series on a release that it is not made for;
+* :mod:`tools.branch`: the series as a branch in a checkout of PyTorch;
 * :mod:`tools.view`: an importable torch without building a wheel;
 * :mod:`tools.installed`: the torch that is installed, and what the series made of it;
 * :mod:`tools.apply`: the series over that torch, in place, and off again;

@@ -12,6 +12,7 @@ from tools import (
     apply,
     backend,
     base,
+    branch,
     check,
     export,
     fetch,
@@ -126,6 +127,29 @@ def _begin_port(options: argparse.Namespace) -> list[str]:
         options.into,
         force=options.force,
     )
+
+
+def _branch(options: argparse.Namespace) -> int:
+    if options.go_on:
+        lines = branch.go_on(options.checkout)
+    else:
+        release = releases.newest()
+        if options.release:
+            release = releases.find(options.release)
+        lines = branch.branch(
+            options.checkout,
+            series.sections(release.version),
+            tree.wheel_sources(fetch.python_files(release), release.version),
+            onto=options.onto,
+            author=options.author,
+            fine=options.fine,
+        )
+    print("\n".join(lines))
+    print(
+        f"{_relative(options.checkout)}: {_count(len(lines), 'commit', 'commits')} on "
+        f"branch {branch.NAME}. Nothing was pushed."
+    )
+    return 0
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -358,6 +382,38 @@ def _parser() -> argparse.ArgumentParser:
         "--force",
         action="store_true",
         help="replace also what was changed in both folders since the tree was made",
+    )
+
+    command = add(
+        "branch",
+        _branch,
+        "make a branch of the series in a checkout of PyTorch",
+        "It has a commit for each section of patches/series, and one with the tests. "
+        "Where upstream has moved, it stops in the middle of 'git cherry-pick'. Nothing "
+        "is pushed.",
+    )
+    command.add_argument("checkout", type=Path, help="the checkout; without changes")
+    command.add_argument(
+        "--onto",
+        default="HEAD",
+        metavar="REVISION",
+        help="what the branch begins at; default: HEAD",
+    )
+    command.add_argument(
+        "--release",
+        help="whose patches to take; default: those of the newest release",
+    )
+    command.add_argument(
+        "--fine", action="store_true", help="a commit for each patch instead"
+    )
+    command.add_argument(
+        "--author",
+        default=f"{tree.AUTHOR} <{tree.EMAIL}>",
+        metavar="'NAME <MAIL>'",
+        help="who the commits are by; default: the author of the patches",
+    )
+    command.add_argument(
+        "--continue", dest="go_on", action="store_true", help="go on after a conflict"
     )
 
     command = add(

@@ -120,7 +120,12 @@ def go_on(into: Path = tree.TREE, *, patches_root: Path = layout.PATCHES) -> lis
         raise ToolError(f"{into} is no port; begin one with 'tools port RELEASE'.")
     step = into / _STATE / "msgnum"
     while (into / _STATE).is_dir():
-        _refuse_conflicts(into)
+        refuse_conflicts(
+            into,
+            "REBASE_HEAD",
+            "'python -m tools port --continue'; or leave the patch out with 'git rebase "
+            "--skip' before that",
+        )
         number = files.content(step)
         done = git.run(into, "rebase", "--continue", extra={"GIT_EDITOR": ":"})
         if done.returncode and files.content(step) == number:
@@ -131,21 +136,30 @@ def go_on(into: Path = tree.TREE, *, patches_root: Path = layout.PATCHES) -> lis
     return [name for name in before if series.slug(name) not in there]
 
 
-def _refuse_conflicts(into: Path) -> None:
+def refuse_conflicts(folder: Path, commit: str, go_on: str) -> None:
+    """Refuse to go on where a person is needed.
+
+    Args:
+        folder (Path): the repository.
+        commit (str): git's name for the commit that it picks.
+        go_on (str): what to go on with, as words.
+
+    Raises:
+        ToolError: if a file has a conflict, or what is staged has a mark of one.
+    """
     unmerged = ("diff", "--name-only", "--diff-filter=U", "-z")
-    if paths := git.split(git.output(into, *unmerged)):
-        subject = git.output(into, "log", "-1", "--format=%s", "REBASE_HEAD").strip()
+    if paths := git.split(git.output(folder, *unmerged)):
+        subject = git.output(folder, "log", "-1", "--format=%s", commit).strip()
         raise ToolError(
-            f"'{subject}' conflicts in {', '.join(paths)}. In {into}, edit, 'git add', "
-            "and go on with 'python -m tools port --continue'; or leave the patch out "
-            "with 'git rebase --skip' before that."
+            f"'{subject}' conflicts in {', '.join(paths)}. In {folder}, edit, 'git add', "
+            f"and go on with {go_on}."
         )
     for line in git.text(
-        git.run(into, "diff", "--cached", "--check").stdout
+        git.run(folder, "diff", "--cached", "--check").stdout
     ).splitlines():
         if line.endswith("leftover conflict marker"):
             raise ToolError(
-                f"{line}. Edit that file in {into}, and 'git add' it again."
+                f"{line}. Edit that file in {folder}, and 'git add' it again."
             )
 
 

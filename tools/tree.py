@@ -304,7 +304,7 @@ def rebase_onto(
         sources (Mapping[str, bytes]): its files.
     """
     new = "refs/optim-names/port"
-    stream = b"".join(_commit(new, f"PyTorch {release.version}\n", sources))
+    stream = b"".join(commit_stream(new, f"PyTorch {release.version}\n", sources))
     git.output(tree, "fast-import", "--quiet", stdin=stream)
     for ref in (BASE, EXPORTED):
         git.output(tree, "update-ref", ref, new)
@@ -542,9 +542,9 @@ def _import_commits(
     branch = f"refs/heads/{BRANCH}"
     stream = b"".join(
         [
-            *_commit(branch, f"PyTorch {release}\n", sources),
+            *commit_stream(branch, f"PyTorch {release}\n", sources),
             f"reset {BASE}\nfrom {branch}\n\n".encode(),
-            *_commit(
+            *commit_stream(
                 branch,
                 "Overlay: the new modules\n\n"
                 "What later commits add or change in new files goes to the overlay "
@@ -557,16 +557,37 @@ def _import_commits(
     git.output(tree, "reset", "--quiet", "--hard")
 
 
-def _commit(ref: str, message: str, contents: Mapping[str, bytes]) -> Iterable[bytes]:
-    """One commit on a branch, in the language of ``git fast-import``."""
+def commit_stream(
+    ref: str,
+    message: str,
+    contents: Mapping[str, bytes | None],
+    author: str = f"{AUTHOR} <{EMAIL}>",
+    date: str = _DATE,
+) -> Iterable[bytes]:
+    """One commit on a branch, in the language of ``git fast-import``.
+
+    Args:
+        ref (str): the branch.
+        message (str): the commit's message.
+        contents (Mapping[str, bytes or None]): POSIX path to content of the files
+            that it changes; None for a file that goes.
+        author (str): author and committer, as ``NAME <MAIL>``.
+        date (str): seconds since 1970, and the zone.
+
+    Yields:
+        bytes: parts of the stream.
+    """
     text = message.encode("utf-8")
     yield f"commit {ref}\n".encode()
-    yield f"author {AUTHOR} <{EMAIL}> {_DATE}\n".encode()
-    yield f"committer {AUTHOR} <{EMAIL}> {_DATE}\n".encode()
+    yield f"author {author} {date}\n".encode()
+    yield f"committer {author} {date}\n".encode()
     yield b"data %d\n%s" % (len(text), text)
     for path, content in contents.items():
-        yield f"M 100644 inline {path}\n".encode()
-        yield b"data %d\n%s\n" % (len(content), content)
+        if content is None:
+            yield f"D {path}\n".encode()
+        else:
+            yield f"M 100644 inline {path}\n".encode()
+            yield b"data %d\n%s\n" % (len(content), content)
     yield b"\n"
 
 

@@ -1,0 +1,293 @@
+"""The series as a branch in a checkout of PyTorch, for pull requests.
+
+The commits are first made on the release that the series is for, and then picked onto
+the revision at hand: so git has each file as it was before and after each commit, and
+can merge.
+"""
+
+import email.utils
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from tools import files, git, layout, port, series, stack, tree
+from tools.errors import ToolError
+from tools.series import Section
+
+
+NAME = tree.BRANCH
+
+#: The title of the last commit.
+TESTS_TITLE = "test: parameter names in optimizers"
+
+#: The folders of tests that lie where upstream has its own.
+TEST_FOLDERS = ("test/optim", "test/distributed", "test/inductor")
+
+#: Tests and helpers that are tied to this repository: they compare with the release,
+#: read its documents, or carry checkpoints of older releases.
+TIED = {
+    "test/distributed/_cases_dcp.py",
+    "test/distributed/_cases_fsdp.py",
+    "test/distributed/_cases_optim.py",
+    "test/distributed/_exchange.py",
+    "test/distributed/_files_dcp.py",
+    "test/distributed/_parity.py",
+    "test/distributed/test_exchange.py",
+    "test/distributed/test_named_checkpoint.py",
+    "test/distributed/test_resharding.py",
+    "test/distributed/test_unnamed_dcp.py",
+    "test/distributed/test_unnamed_fsdp.py",
+    "test/distributed/test_unnamed_optim.py",
+    "test/optim/_bad_files.py",
+    "test/optim/_guard.py",
+    "test/optim/_parity_cases.py",
+    "test/optim/_scheduler_setups.py",
+    "test/optim/_stock.py",
+    "test/optim/test_bad_files.py",
+    "test/optim/test_docs.py",
+    "test/optim/test_named_compile.py",
+    "test/optim/test_named_schedulers.py",
+    "test/optim/test_old_releases.py",
+    "test/optim/test_unnamed_parity.py",
+}
+
+_GUARD = re.compile(
+    rb"from _guard import require_patched_torch\n\n\nrequire_patched_torch\(\)\n\n"
+)
+
+#: While picks go on: the revision below them, and what is picked.
+_ONTO = "refs/optim-names/onto"
+_BASE = "refs/optim-names/base"
+_MADE = "refs/optim-names/made"
+
+#: What git calls the commit at which picking has stopped.
+_PICKED = "CHERRY_PICK_HEAD"
+
+_PICK = ("-c", "merge.conflictStyle=diff3", "cherry-pick")
+
+
+def branch(
+    checkout: Path,
+    sections: Sequence[Section],
+    sources: Mapping[str, bytes],
+    *,
+    onto: str = "HEAD",
+    author: str = f"{tree.AUTHOR} <{tree.EMAIL}>",
+    fine: bool = False,
+    root: Path = layout.ROOT,
+) -> list[str]:
+    """Make a branch of the series.
+
+    Args:
+        checkout (Path): a git checkout of PyTorch.
+        sections (Sequence[Section]): the series for a release.
+        sources (Mapping[str, bytes]): the files of that release.
+        onto (str): the revision to lay it over.
+        author (str): who the commits are by, as ``NAME <MAIL>``.
+        fine (bool): whether each patch is a commit, instead of each section.
+        root (Path): the folder with overlay and tests.
+
+    Returns:
+        list[str]: a line for each commit: hash, lines, title.
+
+    Raises:
+        ToolError: if the checkout is none, has changes or such a branch (nothing is
+            changed then), or a person is needed: git is then in the middle of
+            ``git cherry-pick``.
+    """
+    if not re.fullmatch(r"[^<>\n]+ <[^<> \n]+>", author):
+        raise ToolError(f"'{author}' is no author; write 'NAME <MAIL>'.")
+    tip = _checked(checkout, onto)
+    if fine:
+        patches = [patch for section in sections for patch in section.patches]
+        sections = [Section(series.message(patch)[0], [patch]) for patch in patches]
+    stream = b"".join(_commits(sections, sources, author, root))
+    git.output(checkout, "fast-import", "--quiet", "--force", stdin=stream)
+    _refuse_to_replace(checkout, tip)
+    git.output(checkout, "switch", "--quiet", "--create", NAME, tip)
+    git.output(checkout, "update-ref", _ONTO, tip)
+    done = git.run(checkout, *_PICK, f"{_BASE}..{_MADE}", extra=_committer(author))
+    if done.returncode and not _has(checkout, _PICKED):
+        raise ToolError(f"git cherry-pick failed: {git.text(done.stderr).strip()}")
+    return go_on(checkout)
+
+
+def _refuse_to_replace(checkout: Path, tip: str) -> None:
+    """Raise if a file that is in no commit lies where a new one goes."""
+    new = git.output(
+        checkout, "diff", "--name-only", "-z", "--diff-filter=A", _BASE, _MADE
+    )
+    for path in git.split(new):
+        if (checkout / path).exists() and not _has(checkout, f"{tip}:{path}"):
+            raise ToolError(
+                f"{checkout / path} is in no commit, and the branch has a file there. "
+                "Move it away."
+            )
+
+
+def go_on(checkout: Path) -> list[str]:
+    """Take the picks as far as they go without a person.
+
+    What upstream has already is left out.
+
+    Args:
+        checkout (Path): the checkout.
+
+    Returns:
+        list[str]: as :func:`branch`.
+
+    Raises:
+        ToolError: if no branch was begun, or a person is needed.
+    """
+    if not _has(checkout, _ONTO):
+        raise ToolError(f"No branch was begun in {checkout}; leave out '--continue'.")
+    author = git.output(checkout, "log", "-1", "--format=%an <%ae>", _MADE).strip()
+    extra = {"GIT_EDITOR": ":", **_committer(author)}
+    while _picks(checkout):
+        port.refuse_conflicts(
+            checkout,
+            _PICKED,
+            "'python -m tools branch CHECKOUT --continue'; or give up with 'git "
+            "cherry-pick --abort'",
+        )
+        before = _position(checkout)
+        changed = ("diff", "HEAD", "--name-only", "--ignore-submodules")
+        nothing = _has(checkout, _PICKED) and not git.output(checkout, *changed)
+        step = "--skip" if nothing else "--continue"
+        done = git.run(checkout, *_PICK, step, extra=extra)
+        stuck = _position(checkout) == before or not _has(checkout, _PICKED)
+        if done.returncode and stuck:
+            raise ToolError(
+                f"git cherry-pick stopped in {checkout}: {git.text(done.stderr).strip()}"
+            )
+    lines = _lines(checkout)
+    for ref in (_BASE, _MADE, _ONTO):
+        git.output(checkout, "update-ref", "-d", ref)
+    return lines
+
+
+def _has(checkout: Path, name: str) -> bool:
+    return not git.run(checkout, "rev-parse", "--verify", "-q", name).returncode
+
+
+def _picks(checkout: Path) -> bool:
+    """Whether git is in the middle of picking commits."""
+    return _has(checkout, _PICKED) or _todo(checkout) is not None
+
+
+def _todo(checkout: Path) -> bytes | None:
+    path = git.output(checkout, "rev-parse", "--git-path", "sequencer/todo").strip()
+    return files.content(checkout / path)
+
+
+def _position(checkout: Path) -> tuple[str, bytes | None]:
+    return git.output(checkout, "rev-parse", "HEAD"), _todo(checkout)
+
+
+def _checked(checkout: Path, onto: str) -> str:
+    """The hash of the revision, if a branch can be made."""
+    if git.run(checkout, "rev-parse", "--git-dir").returncode:
+        raise ToolError(f"{checkout} is not the top of a git checkout.")
+    if not _has(checkout, f"{onto}^{{commit}}"):
+        raise ToolError(f"{checkout} has no revision '{onto}'.")
+    tip = git.output(checkout, "rev-parse", f"{onto}^{{commit}}").strip()
+    if not _has(checkout, f"{tip}:torch/optim/optimizer.py"):
+        raise ToolError(
+            f"'{onto}' in {checkout} is not PyTorch: it has no torch/optim."
+        )
+    if _has(checkout, f"refs/heads/{NAME}"):
+        raise ToolError(
+            f"{checkout} has a branch {NAME} already. Rename it with 'git branch -m', or "
+            "remove it with 'git branch -D'."
+        )
+    status = ("status", "--porcelain", "-z", "--untracked-files=no")
+    changed = git.split(git.output(checkout, *status, "--ignore-submodules=all"))
+    if changed:
+        raise ToolError(
+            f"{checkout} has uncommitted changes ({changed[0][3:]}). Commit them, or put "
+            "them away with 'git stash'."
+        )
+    return tip
+
+
+def _commits(
+    sections: Sequence[Section],
+    sources: Mapping[str, bytes],
+    author: str,
+    root: Path,
+) -> Iterator[bytes]:
+    """The series on its release, in the language of ``git fast-import``."""
+    overlay = {
+        path: file.read_bytes()
+        for path, file in series.overlay_files(root / layout.OVERLAY.name).items()
+    }
+    patches = [patch for section in sections for patch in section.patches]
+    touched = series.touched_files(patches)
+    base = {path: sources[path] for path in touched if path in sources}
+    yield from tree.commit_stream(_MADE, "PyTorch\n", base)
+    yield f"reset {_BASE}\nfrom {_MADE}\n\n".encode()
+    before: dict[str, bytes | None] = dict(base)
+    date = ""
+    for step in stack.steps(sections, sources, overlay):
+        after = {**step.patched, **step.overlay}
+        new = {p: content for p, content in after.items() if before.get(p) != content}
+        before |= new
+        date = _date(step.section)
+        yield from tree.commit_stream(_MADE, _message(step.section), new, author, date)
+    if tests := upstream_tests(root):
+        yield from tree.commit_stream(_MADE, f"{TESTS_TITLE}\n", tests, author, date)
+
+
+def upstream_tests(root: Path = layout.ROOT) -> dict[str, bytes]:
+    """The tests that go upstream, where they lie there.
+
+    Args:
+        root (Path): the folder with ``test/``.
+
+    Returns:
+        dict[str, bytes]: POSIX path to content, without the guard against a torch
+        that is not patched.
+    """
+    found = [file for f in TEST_FOLDERS for file in sorted((root / f).glob("*.py"))]
+    paths = {file.relative_to(root).as_posix(): file for file in found}
+    return {
+        path: _GUARD.sub(b"", file.read_bytes())
+        for path, file in paths.items()
+        if path not in TIED
+    }
+
+
+def _message(section: Section) -> str:
+    messages = [series.message(patch) for patch in section.patches]
+    if len(messages) == 1:
+        return f"{section.title}\n\n{messages[0][1]}\n"
+    texts = [f"* {subject}\n\n{text}\n" for subject, text in messages]
+    return "\n".join([f"{section.title}\n", *texts])
+
+
+def _date(section: Section) -> str:
+    """The date of the last patch, as git keeps it."""
+    mail = git.text(section.patches[-1].path.read_bytes())
+    found = re.search(r"^Date: (.+)$", mail, re.M)
+    if found is None:
+        raise ToolError(f"{section.patches[-1].path} has no Date header.")
+    date = email.utils.parsedate_to_datetime(found[1])
+    return f"{int(date.timestamp())} {date:%z}"
+
+
+def _committer(author: str) -> dict[str, str]:
+    name, _, mail = author.rpartition(" ")
+    return {"GIT_COMMITTER_NAME": name, "GIT_COMMITTER_EMAIL": mail.strip("<>")}
+
+
+def _lines(checkout: Path) -> list[str]:
+    """A line for each commit."""
+    log = ("log", "--reverse", "--format=%x00%h %s", "--numstat", f"{_ONTO}..HEAD")
+    lines = []
+    for entry in git.split(git.output(checkout, *log)):
+        title, *counts = entry.strip().splitlines()
+        numbers = [line.split("\t")[:2] for line in counts if line]
+        added, removed = (sum(int(n[i]) for n in numbers) for i in (0, 1))
+        commit, _, subject = title.partition(" ")
+        lines.append(f"{commit}  +{added} -{removed}  {subject}")
+    return lines
