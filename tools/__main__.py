@@ -39,6 +39,7 @@ examples:
   python -m tools types                check the types of the overlay on the tree
   python -m tools export               the commits back to patches/ and torch_overlay/
   python -m tools check                what must hold before the series is sent
+  python -m tools branch ~/pytorch     the series as a branch in a checkout of PyTorch
   python -m tools wheel                a patched wheel in dist/
   python -m tools status               which torch is installed
   python -m tools apply                the series over the installed torch, in place
