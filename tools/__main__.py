@@ -318,18 +318,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_base(command)
     _add_release(command)
-    command.add_argument(
-        "--into",
-        type=Path,
-        default=tree.TREE,
-        metavar="DIR",
-        help="where the repository goes; default: build/tree",
-    )
-    command.add_argument(
-        "--force",
-        action="store_true",
-        help="replace a tree, and throw away what was not exported",
-    )
+    _add_into(command)
 
     command = add(
         "port",
@@ -348,18 +337,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="a wheel of the release, for any machine; default: pip downloads it",
     )
-    command.add_argument(
-        "--into",
-        type=Path,
-        default=tree.TREE,
-        metavar="DIR",
-        help="where the tree goes; default: build/tree",
-    )
-    command.add_argument(
-        "--force",
-        action="store_true",
-        help="replace a tree, and throw away what was not exported",
-    )
+    _add_into(command)
 
     command = add(
         "export",
@@ -510,6 +488,21 @@ def _add_base(command: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="a git checkout of PyTorch, in place of a wheel",
+    )
+
+
+def _add_into(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--into",
+        type=Path,
+        default=tree.TREE,
+        metavar="DIR",
+        help="where the tree goes; default: build/tree",
+    )
+    command.add_argument(
+        "--force",
+        action="store_true",
+        help="replace a tree, and throw away what was not exported",
     )
 
 

@@ -9,7 +9,7 @@ import sys
 import sysconfig
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -335,23 +335,10 @@ def _download(what: Wanted) -> Path:
 
 
 def _run_pip(environment: Mapping[str, str], what: Wanted, folder: Path) -> None:
-    """Download the wheel into a folder, with pip's own progress on a terminal."""
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download"]
-    command += ["--no-deps", "--only-binary", "torch", "--dest", str(folder)]
-    if sys.stderr.isatty():
-        # Standard output may carry a result of its own; progress goes beside it.
-        done = subprocess.run([*command, what.requirement], env=environment, stdout=2)
-        reason = "its messages are above"
-    else:
-        done = subprocess.run(
-            [*command, "--quiet", "--progress-bar", "off", what.requirement],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        reason = (done.stdout or b"").decode("utf-8", "replace").strip()
-    if done.returncode:
+    """Download the wheel into a folder."""
+    options = ("--only-binary", "torch")
+    reason = pip_download(environment, what.requirement, folder, options)
+    if reason is not None:
         advice = f"or name an official wheel in {VARIABLE}."
         if what.variant is not None:
             advice = (
@@ -364,6 +351,42 @@ def _run_pip(environment: Mapping[str, str], what: Wanted, folder: Path) -> None
             f"pip could not download {what.requirement} for {sys.executable}. Check "
             f"the network and pip's configuration, {advice} What pip says: {reason}"
         )
+
+
+def pip_download(
+    environment: Mapping[str, str],
+    requirement: str,
+    folder: Path,
+    options: Sequence[str],
+) -> str | None:
+    """Have ``pip`` download a wheel, with its own progress on a terminal.
+
+    Args:
+        environment (Mapping[str, str]): as :func:`pip_environment` returns it.
+        requirement (str): what to download, e.g. ``"torch==2.13.0"``.
+        folder (Path): where it goes.
+        options (Sequence[str]): more options of ``pip download``.
+
+    Returns:
+        str or None: what ``pip`` says of a failure; None if there was none.
+    """
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download"]
+    quiet = [] if sys.stderr.isatty() else ["--quiet", "--progress-bar", "off"]
+    command += [*quiet, "--dest", str(folder), "--no-deps", *options, requirement]
+    if not quiet:
+        # Standard output may carry a result of its own; progress goes beside it.
+        done = subprocess.run(command, env=environment, stdout=2)
+        reason = "its messages are above"
+    else:
+        done = subprocess.run(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        reason = (done.stdout or b"").decode("utf-8", "replace").strip()
+    return reason if done.returncode else None
 
 
 def pip_environment() -> dict[str, str] | None:

@@ -4,7 +4,6 @@ Wheels of one release differ in their compiled parts alone, so the smallest serv
 """
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -65,23 +64,19 @@ def _download(release: Release, folder: Path) -> None:
             f"{sys.executable} has no pip to download torch {release.version} with. "
             "Install pip for it."
         )
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download"]
-    command += ["--quiet", "--progress-bar", "off", "--dest", str(folder)]
-    command += ["--no-deps", "--only-binary", ":all:"]
+    options = ["--only-binary", ":all:"]
     for platform in _PLATFORMS:
-        command += ["--platform", platform]
+        options += ["--platform", platform]
     major, minor = release.python
-    command += ["--python-version", f"{major}.{minor}", f"torch=={release.version}"]
-    done = subprocess.run(
-        command,
+    options += ["--python-version", f"{major}.{minor}"]
+    reason = base.pip_download(
         # Constraints are about what is installed; this wheel is only read.
-        env={**environment, "PIP_CONSTRAINT": os.devnull},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        {**environment, "PIP_CONSTRAINT": os.devnull},
+        f"torch=={release.version}",
+        folder,
+        options,
     )
-    if done.returncode:
-        reason = done.stdout.decode("utf-8", "replace").strip()
+    if reason is not None:
         raise ToolError(
             f"pip could not download torch {release.version}. Check the network and "
             f"pip's configuration. What pip says: {reason}"

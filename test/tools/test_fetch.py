@@ -27,7 +27,7 @@ def pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
         (Path(command[command.index("--dest") + 1]) / WHEEL).write_bytes(b"wheel")
         return subprocess.CompletedProcess(command, 0, b"")
 
-    monkeypatch.setattr(fetch.subprocess, "run", run)
+    monkeypatch.setattr(fetch.base.subprocess, "run", run)
     return commands
 
 
@@ -58,7 +58,7 @@ def test_pip_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("OPTIM_NAMES_CACHE", str(tmp_path))
     monkeypatch.setattr(fetch.base, "pip_environment", dict)
     failed = subprocess.CompletedProcess([], 1, b"ERROR: No matching distribution")
-    monkeypatch.setattr(fetch.subprocess, "run", lambda *_, **__: failed)
+    monkeypatch.setattr(fetch.base.subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(ToolError, match=r"torch 2\.14\.1\. Check .* No matching"):
         fetch.python_files(RELEASE)
     assert list((tmp_path / "any").iterdir()) == []

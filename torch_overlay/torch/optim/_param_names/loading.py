@@ -63,15 +63,14 @@ def build_state(
         Exception: what ``cast`` raises, if the optimizer is not named.
     """
     state: defaultdict[Any, Any] = defaultdict(dict)
-    param_of, ignored = match.params.get, match.ignored
     skip_cast = skip_cast and not any(map(_may_cast_step, match.sources))
     param_shaped = frozenset(match.entries.param_shaped)
     group_of: dict[Any, dict[str, Any]] = {}
     with _no_collection():
         for key, value in saved_state.items():
-            param = param_of(key)
+            param = match.params.get(key)
             if param is None:
-                if key not in ignored:
+                if key not in match.ignored:
                     # A __setstate__ may change all dicts that it finds in state.
                     copied = match.named and type(value) is dict
                     state[key] = dict(value) if copied else value

@@ -16,9 +16,9 @@ from torch.optim._param_names.entries import misshapen_state, StateEntries
 from torch.optim._param_names.messages import load_error, prefix_hint, quote
 from torch.optim._param_names.names import (
     check_other_keys,
-    unique_names,
     Names,
     names_of,
+    unique_names,
 )
 from torch.optim._param_names.options import (
     agreed_options,
