@@ -68,6 +68,11 @@ def _one_more(value: Any) -> Callable[[dict[str, Any]], None]:
     return edit
 
 
+def _lists(state_dict: dict[str, Any]) -> None:
+    for state in _of_params(state_dict):
+        state["more"] = [torch.ones(2).double()]
+
+
 def _subclass(state_dict: dict[str, Any]) -> None:
     for state in state_dict["state"].values():
         for key, value in state.items():
@@ -138,6 +143,7 @@ EDITS = {
     "as_saved": _nothing,
     "double": _double,
     "list": _one_more([1, [2.0]]),
+    "lists": _lists,
     "dict": _one_more({"a": torch.ones(2).double()}),
     "another_dtype": _one_more(torch.ones(3).double()),
     "none": _one_more(None),

@@ -1267,6 +1267,12 @@ class TestTiedParameters(OptimTestCase):
         optimizer.state[x]["momentum_buffer"] = torch.full((2,), 5.0)
         return copy.deepcopy(optimizer.state_dict())
 
+    def test_another_parameter_is_missing(self):
+        # As many entries in the file as there are parameters
+        apart = SGD({name: Parameter(torch.zeros(2)) for name in "ab"}, lr=0.1)
+        with self.assertRaisesRegex(ValueError, 'Missing.*"x"'):
+            self._tied("a", "b")[0].load_state_dict(apart.state_dict())
+
     @parametrize("theirs", ["a", "b", "ab", "ba"])
     @parametrize("ours", ["a", "b", "ab", "ba"])
     @parametrize("make", [subtest(dict, "named"), subtest(annotated, "annotated")])
@@ -1796,6 +1802,12 @@ class TestUnknownState(OptimTestCase):
         target.load_state_dict(state_dict)
         self.assertIsInstance(target.state["shared"]["step"], torch.Tensor)
         self.assert_still(state_dict, before)
+
+    def test_no_state_of_a_parameter(self):
+        target = SGD({"a": Parameter(torch.ones(2))}, lr=0.1)
+        state_dict = {**target.state_dict(), "state": {"shared": {"step": 1.0}}}
+        target.load_state_dict(state_dict)
+        self.assertEqual(dict(target.state), {"shared": {"step": 1.0}})
 
     def test_a_merged_group_decides_on_casts(self):
         source = self._adam(("a", {"fused": True}), ("b", {"fused": False}))

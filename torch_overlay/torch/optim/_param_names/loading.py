@@ -4,6 +4,8 @@ import gc
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -66,34 +68,39 @@ def build_state(
     skip_cast = skip_cast and not any(map(_may_cast_step, match.sources))
     param_shaped = frozenset(match.entries.param_shaped)
     group_of: dict[Any, dict[str, Any]] = {}
+
+    def cast_one(key: Any, param: Tensor, value: Any) -> Any:
+        if not has_shape_of(param, value, match.entries):
+            problems = misshapen_state(
+                match.groups, match.params, saved_state, match.entries
+            )
+            raise ValueError(load_error(owner, problems))
+        if not group_of:
+            for group in reversed(match.sources):
+                group_of.update(dict.fromkeys(group["params"], group))
+        # The cast searches ``params``, which is slow if the list is long.
+        group = {**group_of[key], "params": [key]}
+        try:
+            return cast(param, value, key, [group])
+        except Exception as error:
+            if match.named:
+                raise state_error(owner, key, error) from error
+            raise
+
     with _no_collection():
-        for key, value in saved_state.items():
-            param = match.params.get(key)
-            if param is None:
-                if key not in match.ignored:
+        for batch in _batches(saved_state.items()):
+            keys, values = zip(*batch)
+            params = list(map(match.params.get, keys))
+            if skip_cast and _need_no_cast(values, params, param_shaped):
+                state.update(zip(params, map(dict.copy, values)))
+                continue
+            for key, param, value in zip(keys, params, values):
+                if param is not None:
+                    state[param] = cast_one(key, param, value)
+                elif key not in match.ignored:
                     # A __setstate__ may change all dicts that it finds in state.
                     copied = match.named and type(value) is dict
                     state[key] = dict(value) if copied else value
-                continue
-            if skip_cast and _needs_no_cast(value, param, param_shaped):
-                state[param] = value.copy()
-                continue
-            if not has_shape_of(param, value, match.entries):
-                problems = misshapen_state(
-                    match.groups, match.params, saved_state, match.entries
-                )
-                raise ValueError(load_error(owner, problems))
-            if not group_of:
-                for group in reversed(match.sources):
-                    group_of.update(dict.fromkeys(group["params"], group))
-            # The cast searches ``params``, which is slow if the list is long.
-            group = {**group_of[key], "params": [key]}
-            try:
-                state[param] = cast(param, value, key, [group])
-            except Exception as error:
-                if match.named:
-                    raise state_error(owner, key, error) from error
-                raise
     if match.partial:
         for key, value in own_state.items():
             if key not in state:
@@ -124,26 +131,46 @@ def _may_cast_step(group: Any) -> bool:
     return any(option is not None and option is not False for option in options)
 
 
-def _needs_no_cast(state: Any, param: Tensor, param_shaped: frozenset[str]) -> bool:
-    """Whether all values already have the right dtype, device and shape."""
-    if type(state) is not dict or type(param) not in _TENSORS:
+def _need_no_cast(
+    states: Sequence[Any], params: Sequence[Tensor | None], param_shaped: frozenset[str]
+) -> bool:
+    """Whether all values are known to have the right dtype, device and shape.
+
+    They are compared entry by entry, which is faster than state by state; so they
+    are known only if all states have the same entries, with values of one kind.
+    """
+    if (
+        set(map(type, states)) != {dict}
+        or len(set(map(tuple, states))) != 1
+        or not set(map(type, params)) <= _TENSORS
+    ):
         return False
-    dtype, shape, on_cpu = param.dtype, param.shape, param.is_cpu
-    for key, value in state.items():
-        kind = type(value)
-        if kind in _TENSORS:
-            if key in param_shaped and value.shape != shape:
+    dtypes, devices, shapes = (_read(a, params) for a in ("dtype", "device", "shape"))
+    for key in states[0]:
+        values = [state[key] for state in states]
+        kinds = set(map(type, values))
+        if not kinds <= _TENSORS:
+            if key in param_shaped or not kinds <= _SCALARS:
                 return False
-            # "step" stays as it is unless an option of its group says otherwise.
-            if key != "step" and (
-                value.dtype is not dtype
-                # is_cpu is faster to read than device
-                or (not (on_cpu and value.is_cpu) and value.device != param.device)
-            ):
-                return False
-        elif kind not in _SCALARS or key in param_shaped:
+            continue
+        if key in param_shaped and _read("shape", values) != shapes:
+            return False
+        # "step" stays as it is unless an option of its group says otherwise.
+        if key != "step" and (
+            _read("dtype", values) != dtypes or _read("device", values) != devices
+        ):
             return False
     return True
+
+
+def _read(attribute: str, tensors: Sequence[Any]) -> list[Any]:
+    return list(map(attrgetter(attribute), tensors))
+
+
+def _batches(items: Iterable[Any]) -> Iterator[list[Any]]:
+    unread = iter(items)
+    while batch := list(islice(unread, 1_000)):
+        yield batch
 
 
 def incompatible_keys(match: Match) -> _IncompatibleKeys:

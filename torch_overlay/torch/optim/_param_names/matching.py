@@ -5,7 +5,7 @@ optimizer keeps its names; an unnamed one takes over valid ``param_names``. A st
 dict without ``param_groups``, *state alone*, is keyed by name.
 """
 
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, repeat
@@ -263,7 +263,7 @@ class _Sides:
         params (dict): the parameter of each of these names.
         ids (list): the saved ids, in order.
         name_of_id (dict): the name of each of them.
-        params_of_ids (Mapping): the parameter of each id that has one.
+        params_of_ids (dict): the parameter of each id that has one.
         missing (list of str): names that only the optimizer has.
         unexpected (list): names that only the state dict has, and keys of its
             state that are in none of its groups.
@@ -293,30 +293,23 @@ class _Sides:
         )  # fmt: skip
         if tied:
             self._resolve_ties(all_names)
-        # Without ties, the ids of a named state dict are its names.
-        ids_are_names = saved.names.named and not tied
-        theirs: Set[Any] = (
-            self.name_of_id.keys() if ids_are_names else set(self.name_of_id.values())
-        )
+        self.params_of_ids = {
+            param_id: self.params[name]
+            for param_id, name in self.name_of_id.items()
+            if name in self.params
+        }
         self.missing: list[str] = []
         self.unexpected: list[Any] = []
         self.ignored: set[Hashable] = set()
-        if theirs != self.params.keys():
+        num_matched = len(self.params_of_ids)
+        if tied or not num_matched == len(self.params) == len(self.name_of_id):
+            theirs = set(self.name_of_id.values())
             self.missing = [name for name in self.params if name not in theirs]
             unknown = {i: n for i, n in self.name_of_id.items() if n not in self.params}
             self.unexpected = list(dict.fromkeys(unknown.values()))
             self.ignored = set(unknown)
         if not saved.state.keys() <= self.name_of_id.keys():
             self._look_at_other_keys(names.params.keys())
-        self.params_of_ids: Mapping[Any, Tensor] = (
-            self.params
-            if ids_are_names
-            else {
-                param_id: self.params[name]
-                for param_id, name in self.name_of_id.items()
-                if name in self.params
-            }
-        )
 
     def _resolve_ties(self, all_names: Sequence[str]) -> None:
         """Choose one name for each tied parameter.
