@@ -22,7 +22,6 @@ from torch.optim._param_names.names import (
 )
 from torch.optim._param_names.options import (
     agreed_options,
-    copy_options,
     deep_copy,
     groups_differ,
     mixed_options,
@@ -149,7 +148,7 @@ def _match_by_name(sides: "_Sides", strict: bool, owner: str) -> Match:
                 groups_differ(sides.names, len(saved.groups), sides.saved_in)
             )
         else:
-            options = copy_options(saved.groups)
+            options = deep_copy(saved.groups)
             new_groups = [options[index] for index in order]
     if problems:
         problems += misshapen_state(
@@ -303,11 +302,10 @@ class _Sides:
         self.ignored: set[Hashable] = set()
         num_matched = len(self.params_of_ids)
         if tied or not num_matched == len(self.params) == len(self.name_of_id):
-            theirs = set(self.name_of_id.values())
+            theirs = dict.fromkeys(self.name_of_id.values())
             self.missing = [name for name in self.params if name not in theirs]
-            unknown = {i: n for i, n in self.name_of_id.items() if n not in self.params}
-            self.unexpected = list(dict.fromkeys(unknown.values()))
-            self.ignored = set(unknown)
+            self.unexpected = [name for name in theirs if name not in self.params]
+            self.ignored = self.name_of_id.keys() - self.params_of_ids.keys()
         if not saved.state.keys() <= self.name_of_id.keys():
             self._look_at_other_keys(names.params.keys())
 

@@ -80,10 +80,9 @@ def check_names(names: Any, num_params: int) -> list[str]:
             + torch.typename(names)
         )
     checked = list(names)
-    if set(map(type, checked)) - {str}:
-        for name in checked:
-            if not isinstance(name, str):
-                raise not_a_str(name)
+    for name in checked:
+        if not isinstance(name, str):
+            raise not_a_str(name)
     if len(checked) != num_params:
         raise ValueError(
             "param_names should have a name for each parameter of the group, but got "

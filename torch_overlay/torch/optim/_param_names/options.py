@@ -13,7 +13,6 @@ from torch.optim._param_names.messages import load_error, quote
 __all__ = [
     "agreed_options",
     "check_options",
-    "copy_options",
     "deep_copy",
     "groups_differ",
     "mixed_options",
@@ -26,27 +25,17 @@ MAX_GROUPS = 10
 _ABSENT = object()
 
 
-def copy_options(saved_groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Deep copies of saved param groups, with None for their ids and names."""
-    both = dict.fromkeys(("params", "param_names"))
-    # Not {**group, **both}, so that only keys that are there are in the copy.
-    copies: list[dict[str, Any]] = deep_copy(
-        [{k: both.get(k, v) for k, v in group.items()} for group in saved_groups]
-    )
-    return copies
-
-
 def deep_copy(groups: Any) -> Any:
     """``deepcopy()``, but with a clear error for options nested too deeply.
 
-    Lists of plain ids may be long and are not copied.
+    Lists of ids and names may be long and are not copied.
     """
     memo = {
-        id(group["params"]): group["params"]
-        for group in (groups if type(groups) is list else ())
-        if type(group) is dict
-        and type(group.get("params")) is list
-        and {int, str}.issuperset(map(type, group["params"]))
+        id(value): value
+        for group in groups
+        if isinstance(group, dict)
+        for value in (group.get("params"), group.get("param_names"))
+        if type(value) is list and {int, str}.issuperset(map(type, value))
     }
     try:
         return deepcopy(groups, memo)

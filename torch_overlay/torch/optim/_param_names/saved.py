@@ -89,8 +89,7 @@ def saved_names(groups: Sequence[dict[str, Any]]) -> SavedNames:
         ValueError: if only some of the ids are str.
     """
     ids = list(chain.from_iterable(group["params"] for group in groups))
-    kinds = set(map(type, ids))
-    num_str = len(ids) if kinds == {str} else sum(isinstance(i, str) for i in ids)
+    num_str = sum(isinstance(param_id, str) for param_id in ids)
     if 0 < num_str < len(ids):
         raise ValueError(
             "the param_groups of the state_dict mix parameter names with other ids in "

@@ -5,7 +5,7 @@ from itertools import count
 from typing import Any, TypeVar
 
 from torch import Tensor
-from torch.optim._param_names.names import check_other_keys, Names, names_of
+from torch.optim._param_names.names import check_other_keys, names_of
 
 
 __all__ = ["indices", "pack", "pack_state", "param_keys"]
@@ -28,12 +28,7 @@ def param_keys(groups: Sequence[dict[str, Any]]) -> dict[int, str] | dict[int, i
         ValueError, TypeError: as
             :func:`~torch.optim._param_names.names.names_of`.
     """
-    return _keys(groups, names_of(groups))
-
-
-def _keys(
-    groups: Sequence[dict[str, Any]], names: Names | None
-) -> dict[int, str] | dict[int, int]:
+    names = names_of(groups)
     if names is None:
         return indices([map(id, group["params"]) for group in groups])
     keys: dict[int, str] = {}
@@ -57,13 +52,9 @@ def indices(groups: Iterable[Iterable[_Id]]) -> dict[_Id, int]:
     start = 0
     for group in groups:
         ids = list(group)
-        new = dict(zip(ids, count(start)))
+        for param_id, index in dict(zip(ids, count(start))).items():
+            numbered.setdefault(param_id, index)
         start += len(ids)
-        numbered.update(
-            new
-            if numbered.keys().isdisjoint(new)
-            else {i: k for i, k in new.items() if i not in numbered}
-        )
     return numbered
 
 
@@ -85,17 +76,12 @@ def pack(
         ValueError, TypeError: as :func:`param_keys` and :func:`pack_state`.
         KeyError: as :func:`pack_state`.
     """
-    names = names_of(groups)
-    keys = _keys(groups, names)
-    one_name_each = names is not None and len(keys) == sum(map(len, names.groups))
+    keys = param_keys(groups)
     packed_groups = []
-    for index, group in enumerate(groups):
+    for group in groups:
         packed = dict(group)
         del packed["params"]
-        if one_name_each:
-            packed["params"] = names.groups[index]  # type: ignore[union-attr]
-        else:
-            packed["params"] = [keys[id(param)] for param in group["params"]]
+        packed["params"] = [keys[id(param)] for param in group["params"]]
         packed_groups.append(packed)
     return pack_state(state, keys), packed_groups
 
