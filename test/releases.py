@@ -241,7 +241,11 @@ def run(python: str, file: str) -> dict[str, Any]:
 
 
 def pytest(
-    python: str, tests: Sequence[str], *, stock: bool = False
+    python: str,
+    tests: Sequence[str],
+    *,
+    stock: bool = False,
+    torch: Path | None = None,
 ) -> dict[str, str | None]:
     """Run tests of one file.
 
@@ -249,6 +253,8 @@ def pytest(
         python (str): the interpreter.
         tests (Sequence[str]): the file, or tests in it.
         stock (bool): whether to run them without the series.
+        torch (Path, optional): a folder with the ``torch`` to import instead of
+            the installed one.
 
     Returns:
         dict: for each test, the first line of its error; empty if it passes, None
@@ -260,7 +266,9 @@ def pytest(
         command = [python, *(["-c", _ON_STOCK] if stock else []), "-m", "pytest"]
         command += ["-q", "-p", "no:cacheprovider", f"--junitxml={written}", *tests]
         # Else the tests refuse to run without the series.
-        unpatched = {_guard.UNPATCHED: "1"} if stock else {}
+        unpatched = {_guard.UNPATCHED: "1"} if stock or torch else {}
+        if torch:
+            unpatched["PYTHONPATH"] = str(torch)
         try:
             done = subprocess.run(
                 command,

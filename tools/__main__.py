@@ -131,6 +131,10 @@ def _begin_port(options: argparse.Namespace) -> list[str]:
 
 
 def _branch(options: argparse.Namespace) -> int:
+    if options.keep:
+        for path in branch.keep(options.checkout):
+            print(f"{'wrote' if path.exists() else 'removed'} {_relative(path)}")
+        return 0
     if options.go_on:
         lines = branch.go_on(options.checkout)
     else:
@@ -146,8 +150,9 @@ def _branch(options: argparse.Namespace) -> int:
             fine=options.fine,
         )
     print("\n".join(lines))
+    commits = sum(not line.startswith(branch.LEFT_OUT) for line in lines)
     print(
-        f"{_relative(options.checkout)}: {_count(len(lines), 'commit', 'commits')} on "
+        f"{_relative(options.checkout)}: {_count(commits, 'commit', 'commits')} on "
         f"branch {branch.NAME}. Nothing was pushed."
     )
     return 0
@@ -393,6 +398,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument(
         "--continue", dest="go_on", action="store_true", help="go on after a conflict"
+    )
+    command.add_argument(
+        "--keep",
+        action="store_true",
+        help="write what is committed above the tests to patches/source-only",
     )
 
     command = add(

@@ -9,16 +9,20 @@ import email.utils
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
-from tools import files, git, layout, port, series, stack, tree
+from tools import export, files, git, layout, port, series, stack, tree
 from tools.errors import ToolError
-from tools.series import Section
+from tools.series import Patch, Section
 
 
 NAME = tree.BRANCH
 
 #: The title of the last commit.
 TESTS_TITLE = "test: parameter names in optimizers"
+
+#: What the line of a patch begins with that is not in the branch.
+LEFT_OUT = "left out "
 
 #: The folders of tests that lie where upstream has its own.
 TEST_FOLDERS = ("test/optim", "test/distributed", "test/inductor")
@@ -38,15 +42,11 @@ TIED = {
     "test/distributed/test_unnamed_dcp.py",
     "test/distributed/test_unnamed_fsdp.py",
     "test/distributed/test_unnamed_optim.py",
-    "test/optim/_bad_files.py",
     "test/optim/_guard.py",
     "test/optim/_parity_cases.py",
-    "test/optim/_scheduler_setups.py",
     "test/optim/_stock.py",
-    "test/optim/test_bad_files.py",
+    "test/optim/test_as_the_release.py",
     "test/optim/test_docs.py",
-    "test/optim/test_named_compile.py",
-    "test/optim/test_named_schedulers.py",
     "test/optim/test_old_releases.py",
     "test/optim/test_unnamed_parity.py",
 }
@@ -62,6 +62,9 @@ _MADE = "refs/optim-names/made"
 
 #: What git calls the commit at which picking has stopped.
 _PICKED = "CHERRY_PICK_HEAD"
+
+#: Patches, and the files that each makes.
+_Made: TypeAlias = list[tuple[Patch, dict[str, bytes | None]]]
 
 _PICK = ("-c", "merge.conflictStyle=diff3", "cherry-pick")
 
@@ -88,7 +91,8 @@ def branch(
         root (Path): the folder with overlay and tests.
 
     Returns:
-        list[str]: a line for each commit: hash, lines, title.
+        list[str]: a line for each commit: hash, lines, title; then one for each
+        source-only patch that was left out, for its files are others there.
 
     Raises:
         ToolError: if the checkout is none, has changes or such a branch (nothing is
@@ -101,7 +105,8 @@ def branch(
     if fine:
         patches = [patch for section in sections for patch in section.patches]
         sections = [Section(series.message(patch)[0], [patch]) for patch in patches]
-    stream = b"".join(_commits(sections, sources, author, root))
+    others = _source_only(checkout, tip, root)
+    stream = b"".join(_commits(sections, sources, others, author, root))
     git.output(checkout, "fast-import", "--quiet", "--force", stdin=stream)
     _refuse_to_replace(checkout, tip)
     git.output(checkout, "switch", "--quiet", "--create", NAME, tip)
@@ -109,7 +114,7 @@ def branch(
     done = git.run(checkout, *_PICK, f"{_BASE}..{_MADE}", extra=_committer(author))
     if done.returncode and not _has(checkout, _PICKED):
         raise ToolError(f"git cherry-pick failed: {git.text(done.stderr).strip()}")
-    return go_on(checkout)
+    return go_on(checkout, root=root)
 
 
 def _refuse_to_replace(checkout: Path, tip: str) -> None:
@@ -125,13 +130,14 @@ def _refuse_to_replace(checkout: Path, tip: str) -> None:
             )
 
 
-def go_on(checkout: Path) -> list[str]:
+def go_on(checkout: Path, *, root: Path = layout.ROOT) -> list[str]:
     """Take the picks as far as they go without a person.
 
     What upstream has already is left out.
 
     Args:
         checkout (Path): the checkout.
+        root (Path): the folder with ``patches/``.
 
     Returns:
         list[str]: as :func:`branch`.
@@ -160,7 +166,15 @@ def go_on(checkout: Path) -> list[str]:
             raise ToolError(
                 f"git cherry-pick stopped in {checkout}: {git.text(done.stderr).strip()}"
             )
+    log = git.output(checkout, "log", "--format=%s", f"{_BASE}..{_MADE}")
+    made = {*log.splitlines()}
     lines = _lines(checkout)
+    lines += [
+        f"{LEFT_OUT}{patch.path}: {', '.join(series.touched_files([patch]))} is not "
+        "there, or is another file than it is for"
+        for patch in series.source_only(root / layout.PATCHES.name)
+        if series.message(patch)[0] not in made
+    ]
     for ref in (_BASE, _MADE, _ONTO):
         git.output(checkout, "update-ref", "-d", ref)
     return lines
@@ -213,6 +227,7 @@ def _checked(checkout: Path, onto: str) -> str:
 def _commits(
     sections: Sequence[Section],
     sources: Mapping[str, bytes],
+    others: tuple[Mapping[str, bytes], _Made],
     author: str,
     root: Path,
 ) -> Iterator[bytes]:
@@ -224,7 +239,7 @@ def _commits(
     patches = [patch for section in sections for patch in section.patches]
     touched = series.touched_files(patches)
     base = {path: sources[path] for path in touched if path in sources}
-    yield from tree.commit_stream(_MADE, "PyTorch\n", base)
+    yield from tree.commit_stream(_MADE, "PyTorch\n", {**base, **others[0]})
     yield f"reset {_BASE}\nfrom {_MADE}\n\n".encode()
     before: dict[str, bytes | None] = dict(base)
     date = ""
@@ -232,10 +247,69 @@ def _commits(
         after = {**step.patched, **step.overlay}
         new = {p: content for p, content in after.items() if before.get(p) != content}
         before |= new
-        date = _date(step.section)
+        date = _date(step.section.patches[-1])
         yield from tree.commit_stream(_MADE, _message(step.section), new, author, date)
     if tests := upstream_tests(root):
         yield from tree.commit_stream(_MADE, f"{TESTS_TITLE}\n", tests, author, date)
+    for patch, after in others[1]:
+        message = "\n\n".join(series.message(patch)) + "\n"
+        yield from tree.commit_stream(_MADE, message, after, author, _date(patch))
+
+
+def _source_only(
+    checkout: Path, tip: str, root: Path
+) -> tuple[dict[str, bytes], _Made]:
+    """The files that source-only patches are for, and what each makes of them.
+
+    Without those that do not apply to the revision.
+    """
+    base: dict[str, bytes] = {}
+    made: _Made = []
+    with files.scratch() as folder:
+        for patch in series.source_only(root / layout.PATCHES.name):
+            paths = series.touched_files([patch])
+            if not all(_has(checkout, f"{tip}:{path}") for path in paths):
+                continue
+            new = [path for path in paths if path not in base]
+            contents = tree.blob_contents(checkout, [f"{tip}:{path}" for path in new])
+            for path, content in zip(new, contents):
+                files.put(folder / path, content)
+            if not series.rejected(patch, folder):
+                base |= zip(new, contents)
+                made.append((patch, {p: files.content(folder / p) for p in paths}))
+    return base, made
+
+
+def keep(checkout: Path, *, root: Path = layout.ROOT) -> list[Path]:
+    """Write the commits above that of the tests as the source-only patches.
+
+    Args:
+        checkout (Path): a checkout with the branch that :func:`branch` made.
+        root (Path): the folder with ``patches/``.
+
+    Returns:
+        list[Path]: the files that were written or removed.
+
+    Raises:
+        ToolError: if there is no such branch, or a commit touches ``torch/``.
+    """
+    log = ("log", "--format=%H", "--fixed-strings", f"--grep={TESTS_TITLE}", NAME)
+    found = git.output(checkout, *log, "--").split() if _has(checkout, NAME) else []
+    if not found:
+        raise ToolError(f"{checkout} has no branch {NAME} with a commit of the tests.")
+    above = f"{found[0]}..{NAME}"
+    if touched := git.output(checkout, "log", "--format=%s", above, "--", "torch"):
+        raise ToolError(
+            f"Commit '{touched.splitlines()[0]}' changes torch/. Make that change in a "
+            "tree of 'python -m tools materialize'."
+        )
+    folder = root / layout.PATCHES.name / series.SOURCE_ONLY
+    contents: dict[Path, bytes | None] = dict.fromkeys(folder.glob("*.patch"))
+    for name, mail in export.formatted(checkout, above).items():
+        # Whoever made the branch, and the commit
+        by = f"From: {tree.AUTHOR} <{tree.EMAIL}>".encode()
+        contents[folder / name] = re.sub(rb"(?m)^From: .*", by, mail, count=1)
+    return files.replace(contents)
 
 
 def upstream_tests(root: Path = layout.ROOT) -> dict[str, bytes]:
@@ -265,12 +339,12 @@ def _message(section: Section) -> str:
     return "\n".join([f"{section.title}\n", *texts])
 
 
-def _date(section: Section) -> str:
-    """The date of the last patch, as git keeps it."""
-    mail = git.text(section.patches[-1].path.read_bytes())
+def _date(patch: Patch) -> str:
+    """The date of a patch, as git keeps it."""
+    mail = git.text(patch.path.read_bytes())
     found = re.search(r"^Date: (.+)$", mail, re.M)
     if found is None:
-        raise ToolError(f"{section.patches[-1].path} has no Date header.")
+        raise ToolError(f"{patch.path} has no Date header.")
     date = email.utils.parsedate_to_datetime(found[1])
     return f"{int(date.timestamp())} {date:%z}"
 

@@ -184,22 +184,26 @@ def _check_commits(tree: Path) -> None:
             )
 
 
-def _format_patches(tree: Path, changed: Sequence[str]) -> dict[str, bytes]:
-    if not changed:
-        return {}
+def formatted(tree: Path, commits: str, paths: Sequence[str] = ()) -> dict[str, bytes]:
+    """The patches of commits.
+
+    Args:
+        tree (Path): a git repository.
+        commits (str): a range of commits.
+        paths (Sequence[str]): files to which the patches are limited; git leaves
+            out commits that touch none.
+
+    Returns:
+        dict[str, bytes]: file name to content, in order.
+    """
     with files.scratch() as folder:
-        # Limited to the base's files: git leaves out commits that touch none.
-        git.output(
-            tree,
-            "format-patch",
-            "--quiet",
-            *_FORMAT,
-            f"--output-directory={folder}",
-            f"{BASE}..HEAD",
-            "--",
-            *changed,
-        )
-        patches = {p.name: p.read_bytes() for p in sorted(folder.glob("*.patch"))}
+        to = f"--output-directory={folder}"
+        git.output(tree, "format-patch", "--quiet", *_FORMAT, to, commits, "--", *paths)
+        return {p.name: p.read_bytes() for p in sorted(folder.glob("*.patch"))}
+
+
+def _format_patches(tree: Path, changed: Sequence[str]) -> dict[str, bytes]:
+    patches = formatted(tree, f"{BASE}..HEAD", changed) if changed else {}
     for number, name in enumerate(patches, 1):
         if not series.slug(name).removesuffix(".patch"):
             raise ToolError(

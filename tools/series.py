@@ -17,6 +17,9 @@ ORDER_FILE = "series"
 #: A folder with a file for each release: what the series makes of which files.
 BASES = "bases"
 
+#: A folder with patches for files that no wheel has.
+SOURCE_ONLY = "source-only"
+
 #: Holds a number that each export raises, so that revisions can be ordered.
 REVISION_FILE = "revision"
 
@@ -92,7 +95,7 @@ def patches(
             that does not exist, or a patch file is not listed in it.
     """
     since = order(root)
-    folders = [root, *(entry for entry in sorted(root.iterdir()) if entry.is_dir())]
+    folders = [root, *variant_folders(root)]
     for file in (file for folder in folders for file in sorted(folder.glob("*.patch"))):
         if file.name not in since:
             raise ToolError(
@@ -117,6 +120,32 @@ def patches(
                 f"{root / name}. Restore the file, or remove the line."
             )
     return found
+
+
+def variant_folders(root: Path = layout.PATCHES) -> list[Path]:
+    """The folders of what differs in a release.
+
+    Args:
+        root (Path): the folder of the patches.
+
+    Returns:
+        list[Path]: those that are named by a release.
+    """
+    return [f for f in sorted(root.iterdir()) if f.is_dir() and releases.order(f.name)]
+
+
+def source_only(root: Path = layout.PATCHES) -> list[Patch]:
+    """The patches for files of upstream that no wheel has: tests and documentation.
+
+    They are no part of what is built. Only a branch in a checkout gets them.
+
+    Args:
+        root (Path): the folder of the patches.
+
+    Returns:
+        list[Patch]: the patches, in order.
+    """
+    return [Patch(f.name, f) for f in sorted((root / SOURCE_ONLY).glob("*.patch"))]
 
 
 def sections(

@@ -133,8 +133,9 @@ def contents(
         ToolError: if a release lacks a patch that an older one has.
     """
     newest, *older = sorted(every, key=order, reverse=True)
+    folders = [root, *series.variant_folders(root)]
     result: dict[Path, bytes | None] = dict.fromkeys(
-        [*root.glob("*.patch"), *root.glob("*/*.patch")]
+        path for folder in folders for path in folder.glob("*.patch")
     )
     file = root / series.ORDER_FILE
     lines = _header(files.text(file) if file.exists() else "")

@@ -9,7 +9,7 @@ import atexit
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -78,7 +78,7 @@ def build(
     into.parent.mkdir(parents=True, exist_ok=True)
     with files.scratch(into.parent) as temporary:
         fresh = temporary / "view"
-        _mirror(torch, fresh / "torch", changes)
+        mirror(torch, fresh / "torch", changes)
         (fresh / _STAMP).write_text(stamp, encoding="utf-8")
         try:
             files.replace_folder(fresh, into)
@@ -156,7 +156,7 @@ def _stock_changes(state: State, overlay: Sequence[str], root: Path) -> Changes:
         version = (torch.parent / patched.VERSION_FILE).read_bytes()
         kept[patched.VERSION_FILE] = patched.without_label(version)
     new = [path for path in overlay if (torch.parent / path).exists()]
-    return _below_torch({**dict.fromkeys([*new, *state.originals.added]), **kept})
+    return below_torch({**dict.fromkeys([*new, *state.originals.added]), **kept})
 
 
 def _tree_changes(
@@ -181,7 +181,7 @@ def _tree_changes(
     names.update(state.originals.kept, state.originals.added)
     names.discard(patched.VERSION_FILE)
     changes: Changes = {}
-    for path in sorted(_below_torch(dict.fromkeys(names))):
+    for path in sorted(below_torch(dict.fromkeys(names))):
         file = tree.resolve() / "torch" / path
         if file.is_file():
             changes[path] = file
@@ -190,7 +190,15 @@ def _tree_changes(
     return changes
 
 
-def _below_torch(paths: Changes) -> Changes:
+def below_torch(paths: Mapping[str, Path | bytes | None]) -> Changes:
+    """Changes from what is keyed by paths that begin with ``torch/``.
+
+    Args:
+        paths (Mapping[str, Path | bytes | None]): POSIX path to what is there.
+
+    Returns:
+        dict: the same, without that beginning, and without other paths.
+    """
     return {
         path.removeprefix("torch/"): value
         for path, value in paths.items()
@@ -238,8 +246,14 @@ def _can_link() -> bool:
     return True
 
 
-def _mirror(source: Path, target: Path, changes: Changes) -> None:
-    """Mirror a folder with links, going down only where something differs."""
+def mirror(source: Path, target: Path, changes: Changes) -> None:
+    """Mirror a folder with links, going down only where something differs.
+
+    Args:
+        source (Path): the folder.
+        target (Path): where the links go; it must not be there.
+        changes (dict): what is to differ, by its path below ``source``.
+    """
     target.mkdir(parents=True)
     below: dict[str, Changes] = {}
     for path, change in changes.items():
@@ -254,7 +268,7 @@ def _mirror(source: Path, target: Path, changes: Changes) -> None:
         if entry.name not in changes | below and entry.name != "__pycache__":
             _link(entry, target / entry.name)
     for name, inside in below.items():
-        _mirror(source / name, target / name, inside)
+        mirror(source / name, target / name, inside)
     if not any(target.iterdir()):
         target.rmdir()  # else it could be imported, as a namespace package
 
@@ -277,7 +291,7 @@ def _link(source: Path, target: Path) -> None:
     except (OSError, NotImplementedError):
         pass
     if source.is_dir():
-        _mirror(source, target, {})
+        mirror(source, target, {})
         return
     try:
         os.link(source, target)

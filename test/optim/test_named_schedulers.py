@@ -6,7 +6,6 @@ import copy
 import io
 import pickle
 import warnings
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -15,14 +14,11 @@ import torch.distributed.checkpoint as dcp
 from _common import OptimTestCase
 from _scheduler_setups import (
     build,
-    continue_runs,
     GROUPS,
     rates,
     run,
     SETUPS,
-    unnamed_pickles,
 )
-from _stock import in_stock
 from torch.nn import Parameter
 from torch.optim import Adam, lr_scheduler, SGD, swa_utils
 from torch.testing._internal.common_utils import (
@@ -465,12 +461,6 @@ class TestFiles(OptimTestCase):
         inside = state_dict.get("_schedulers", [])
         return [state_dict, *(part for child in inside for part in self._nested(child))]
 
-    def test_without_names_nothing_changes(self):
-        """State dicts of unnamed optimizers are those of the release, in bytes."""
-        there = in_stock(unnamed_pickles).result()
-        self.assertEqual(unnamed_pickles(), there)
-        self.assertEqual(set(there), set(SETUPS))
-
     def test_copies(self):
         optimizer, scheduler = build(SETUPS["SequentialLR"], named=True)
         run(optimizer, scheduler, 3)
@@ -481,28 +471,6 @@ class TestFiles(OptimTestCase):
         ):
             self.assertEqual(other.state_dict(), scheduler.state_dict())
             self.assertEqual(list(vars(other)), list(vars(scheduler)))
-
-    @parametrize("steps", [0, 3])
-    def test_the_release_reads_a_file_and_is_read_again(self, steps):
-        runs = {name: build(make) for name, make in SETUPS.items()}
-        for parts in runs.values():
-            run(*parts, 4)
-        with TemporaryDirectory() as folder:
-            file = Path(folder) / "runs.pt"
-            saved = {name: [p.state_dict() for p in runs[name]] for name in runs}
-            torch.save(saved, file)
-            in_stock(continue_runs, str(file), steps).result()
-            saved = torch.load(file, weights_only=True)
-        for name, parts in runs.items():
-            # The release has kept the names.
-            self.assertIn("_saved_groups", saved[name][1])
-            resumed = build(SETUPS[name], LIVE["reordered"])
-            load(*resumed, saved[name])
-            run(*parts, steps)
-            for _ in range(3):
-                run(*parts, 1)
-                run(*resumed, 1)
-                self.assertEqual(rates(resumed[0]), rates(parts[0]), name)
 
     @parametrize("names_saved", [True, False])
     def test_distributed_checkpoint(self, names_saved):

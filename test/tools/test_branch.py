@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from small_torch import SOURCES, Workplace, write, write_wheel
 
-from tools import branch, layout, series
+from tools import branch, layout, series, tree
 from tools.errors import ToolError
 
 
@@ -274,6 +274,72 @@ def test_folder_that_is_no_checkout(
     checkout.root /= name
     with pytest.raises(ToolError, match="is not the top of a git|does not exist"):
         lay(workplace, checkout)
+
+
+def keep_a_commit(workplace: Workplace, checkout: Checkout) -> Path:
+    """A source-only patch that changes CMakeLists.txt."""
+    write(workplace.root, TESTS)
+    lay(workplace, checkout)
+    write(checkout.root, {"CMakeLists.txt": "# Named\ncmake\n"})
+    checkout.git("commit", "-q", "-a", "-m", "Say so\n\nNothing did.")
+    (kept,) = branch.keep(checkout.root, root=workplace.root)
+    return kept
+
+
+def test_source_only(workplace: Workplace, checkout: Checkout, tmp_path: Path) -> None:
+    kept = keep_a_commit(workplace, checkout)
+    assert kept == workplace.patches / "source-only" / "0001-Say-so.patch"
+    assert f"From: {tree.AUTHOR} <{tree.EMAIL}>\n" in kept.read_text()
+    assert branch.keep(checkout.root, root=workplace.root) == []
+    assert "0001-Say-so.patch" not in [
+        p.name for p in series.patches(root=kept.parents[1])
+    ]
+    other = Checkout(tmp_path / "other")
+    assert len(lay(workplace, other, author=SOMEBODY)) == 4
+    assert other.titles()[2:] == [branch.TESTS_TITLE, "Say so"]
+    assert other.read("CMakeLists.txt") == "# Named\ncmake\n"
+    message = other.git("log", "-1", "--format=%an <%ae>%n%B")
+    assert message == f"{SOMEBODY}\nSay so\n\nNothing did.\n\n"
+
+
+@pytest.mark.parametrize("content", [b"make\n", None])
+def test_source_only_that_does_not_apply(
+    workplace: Workplace,
+    checkout: Checkout,
+    tmp_path: Path,
+    content: bytes | None,
+) -> None:
+    kept = keep_a_commit(workplace, checkout)
+    other = Checkout(tmp_path / "other")
+    if content is None:
+        other.git("rm", "-q", "CMakeLists.txt")
+    else:
+        write(other.root, {"CMakeLists.txt": content})
+    other.git("commit", "-q", "-a", "-m", "Move on")
+    lines = lay(workplace, other)
+    assert lines[3:] == [
+        f"left out {kept}: CMakeLists.txt is not there, or is another file than it is for"
+    ]
+    assert other.titles()[2:] == [branch.TESTS_TITLE]
+
+
+def test_source_only_that_goes(workplace: Workplace, checkout: Checkout) -> None:
+    kept = keep_a_commit(workplace, checkout)
+    checkout.git("reset", "-q", "--hard", "HEAD~1")
+    assert branch.keep(checkout.root, root=workplace.root) == [kept]
+    assert not kept.exists()
+
+
+def test_what_cannot_be_kept(workplace: Workplace, checkout: Checkout) -> None:
+    with pytest.raises(ToolError, match="has no branch optim-names"):
+        branch.keep(checkout.root, root=workplace.root)
+    kept = keep_a_commit(workplace, checkout)
+    before = kept.read_bytes()
+    write(checkout.root, {PATH: "line_1 = 1\n"})
+    checkout.git("commit", "-q", "-a", "-m", "Wrong place")
+    with pytest.raises(ToolError, match="'Wrong place' changes torch/"):
+        branch.keep(checkout.root, root=workplace.root)
+    assert kept.read_bytes() == before
 
 
 def test_tests_that_move_need_no_file_that_stays() -> None:

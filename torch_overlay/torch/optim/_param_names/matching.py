@@ -142,7 +142,12 @@ def _match_by_name(sides: "_Sides", strict: bool, owner: str) -> Match:
             sides.entries.deciding_options,
         )
     elif not sides.problems:
-        order = pair_groups(sides.names, len(saved.groups), sides.saved_in)
+        one_each = len(sides.names) == len(saved.groups) == 1
+        order = (
+            [0]
+            if one_each
+            else pair_groups(sides.names, len(saved.groups), sides.saved_in)
+        )
         if order is None:
             problems.append(
                 groups_differ(sides.names, len(saved.groups), sides.saved_in)
@@ -261,7 +266,7 @@ class _Sides:
             one per parameter.
         params (dict): the parameter of each of these names.
         ids (list): the saved ids, in order.
-        name_of_id (dict): the name of each of them.
+        saved_names (list of str): the name of each of them.
         params_of_ids (dict): the parameter of each id that has one.
         missing (list of str): names that only the optimizer has.
         unexpected (list): names that only the state dict has, and keys of its
@@ -282,34 +287,37 @@ class _Sides:
         self.own_state, self.entries = own_state, entries
         self.names, self.params = names.groups, names.params
         self.ids = list(chain.from_iterable(group["params"] for group in saved.groups))
-        all_names = list(chain.from_iterable(saved.names.groups or []))
-        self.name_of_id: dict[Hashable, str] = dict(zip(self.ids, all_names))
+        self.saved_names = list(chain.from_iterable(saved.names.groups or []))
         self.problems: list[str] = []
+        found = dict(zip(self.ids, map(self.params.get, self.saved_names)))
         num_params = sum(map(len, self.names))
         tied = (
             len(set(map(id, self.params.values()))) != num_params
-            or len(self.name_of_id) != len(self.ids)
+            or len(found) != len(self.ids)
         )  # fmt: skip
         if tied:
-            self._resolve_ties(all_names)
-        self.params_of_ids = {
-            param_id: self.params[name]
-            for param_id, name in self.name_of_id.items()
-            if name in self.params
-        }
+            self._resolve_ties()
+            found = {i: self.params.get(name) for i, name in self.name_of_id.items()}
+        has_other_keys = not saved.state.keys() <= found.keys()
+        self.ignored: set[Hashable] = {i for i, p in found.items() if p is None}
         self.missing: list[str] = []
         self.unexpected: list[Any] = []
-        self.ignored: set[Hashable] = set()
-        num_matched = len(self.params_of_ids)
-        if tied or not num_matched == len(self.params) == len(self.name_of_id):
+        if tied or self.ignored or len(found) != len(self.params):
             theirs = dict.fromkeys(self.name_of_id.values())
             self.missing = [name for name in self.params if name not in theirs]
             self.unexpected = [name for name in theirs if name not in self.params]
-            self.ignored = self.name_of_id.keys() - self.params_of_ids.keys()
-        if not saved.state.keys() <= self.name_of_id.keys():
+        for param_id in self.ignored:
+            del found[param_id]
+        self.params_of_ids = found
+        if has_other_keys:
             self._look_at_other_keys(names.params.keys())
 
-    def _resolve_ties(self, all_names: Sequence[str]) -> None:
+    @cached_property
+    def name_of_id(self) -> dict[Hashable, str]:
+        """The name of each saved id."""
+        return dict(zip(self.ids, self.saved_names))
+
+    def _resolve_ties(self) -> None:
         """Choose one name for each tied parameter.
 
         Any name of a tied parameter stands for it, as long as both sides agree on
@@ -330,7 +338,7 @@ class _Sides:
         in_several_groups: list[str] = []
         tied_there: list[str] = []
         tied_here: list[str] = []
-        unread = iter(all_names)
+        unread = iter(self.saved_names)
         for index, group in enumerate(self.saved.groups):
             for param_id, name in zip(group["params"], unread):
                 if saved_in.setdefault(param_id, index) != index:

@@ -66,8 +66,6 @@ def pair_groups(
     """
     if len(names) != num_saved:
         return None
-    if num_saved == 1:
-        return [0]
     found = [{saved_in[n] for n in group if n in saved_in} for group in names]
     if any(len(indices) > 1 for indices in found):
         return None
