@@ -208,7 +208,7 @@ def messages_are_complete(subject: Subject) -> list[str]:
     """Each patch is a mail with author, date, short subject and a reason."""
     return [
         f"{patch.name} {problem}."
-        for patch in subject.patches
+        for patch in (*subject.patches, *series.source_only(subject.patches_root))
         for problem in _message_problems(patch)
     ]
 
