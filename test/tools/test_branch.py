@@ -180,7 +180,7 @@ def test_conflict(workplace: Workplace, tmp_path: Path) -> None:
     text = re.sub(r"(?s)<{7}.*>{7}[^\n]*\n", both, checkout.read())
     write(checkout.root, {PATH: text})
     checkout.git("add", PATH)
-    assert len(branch.go_on(checkout.root)) == 3
+    assert len(branch.go_on(checkout.root, root=workplace.root)) == 3
     assert checkout.titles()[1:] == ["Name the second", branch.TESTS_TITLE]
     log = checkout.git("log", "--format=%an <%ae>%n%cn <%ce>", "main..HEAD")
     assert {*log.splitlines()} == {SOMEBODY}
@@ -230,7 +230,7 @@ def test_commit_by_hand(workplace: Workplace, tmp_path: Path) -> None:
         lay(workplace, checkout)
     checkout.git("checkout", "-q", "--theirs", PATH)
     checkout.git("commit", "-q", "-a", "-m", "Name the second by hand")
-    assert len(branch.go_on(checkout.root)) == 3
+    assert len(branch.go_on(checkout.root, root=workplace.root)) == 3
     titles = ["Name the first", "Name the second by hand", branch.TESTS_TITLE]
     assert checkout.titles() == titles
 
