@@ -15,7 +15,6 @@ from typing import Any
 
 sys.path.insert(1, str(Path(__file__).resolve().parents[1] / "optim"))
 
-# ruff: noqa: E402
 from _guard import require_patched_torch
 
 

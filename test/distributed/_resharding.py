@@ -16,9 +16,10 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from _distributed import in_processes
 
-import torch  # isort: skip
+from _distributed import in_processes  # usort: skip
+
+import torch
 import torch.distributed.checkpoint as dcp
 from torch import nn, Tensor
 from torch.distributed.checkpoint.state_dict import (

@@ -14,13 +14,11 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-import _distributed
-from _distributed import GlooTestCase
 
-import torch  # isort: skip
-import torch.distributed as dist  # isort: skip
-import torch.distributed.checkpoint as dcp  # isort: skip
-from _describe import describe, difference  # isort: skip
+import _distributed  # usort: skip
+
+from _describe import describe, difference
+from _distributed import GlooTestCase
 from _resharding import (
     AFTER,
     BEFORE,
@@ -34,6 +32,10 @@ from _resharding import (
     train,
     WAYS,
 )
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
 from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemWriter

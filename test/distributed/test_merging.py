@@ -12,11 +12,13 @@ import os
 import tempfile
 from typing import Any
 
-from _distributed import in_processes
 
-import _tables  # isort: skip
-import torch  # isort: skip
-from _describe import describe, difference  # isort: skip
+from _distributed import in_processes  # usort: skip
+
+import _tables
+from _describe import describe, difference
+
+import torch
 from torch.testing._internal.common_utils import (
     instantiate_parametrized_tests,
     parametrize,

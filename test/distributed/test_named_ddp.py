@@ -5,9 +5,9 @@ import copy
 import io
 from typing import Any
 
-from _distributed import GlooContinuousTestCase
 
-# ruff: isort: split
+from _distributed import GlooContinuousTestCase  # usort: skip
+
 import torch
 import torch.distributed as dist
 from torch import nn

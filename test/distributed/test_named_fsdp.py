@@ -6,9 +6,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from _distributed import GlooContinuousTestCase
 
-# ruff: isort: split
+from _distributed import GlooContinuousTestCase  # usort: skip
+
 import torch
 import torch.distributed as dist
 from torch import nn

@@ -6,18 +6,15 @@ import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from _distributed import GlooContinuousTestCase, join
 
-# isort: split
-import torch
-import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
+from _distributed import GlooContinuousTestCase, join  # usort: skip
+
 from _common import (
-    OptimTestCase,
     build,
     in_groups,
     make_params,
     names_of,
+    OptimTestCase,
     saved,
     set_values,
     shuffled,
@@ -26,25 +23,27 @@ from _common import (
     train,
     values,
 )
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
 from torch.distributed._shard import sharded_tensor
 from torch.distributed._shard.sharded_optim import (
-    ShardedOptimizer,
     named_params_with_sharded_tensor,
+    ShardedOptimizer,
 )
 from torch.distributed._shard.sharding_spec import ChunkShardingSpec
-from torch.distributed.algorithms.model_averaging.averagers import (
-    PeriodicModelAverager,
-)
+from torch.distributed.algorithms.model_averaging.averagers import PeriodicModelAverager
 from torch.distributed.checkpoint.optimizer import load_sharded_optimizer_state_dict
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 from torch.distributed.optim import (
-    PostLocalSGDOptimizer,
     _apply_optimizer_in_backward,
     _get_in_backward_optimizers,
+    PostLocalSGDOptimizer,
 )
 from torch.distributed.optim.named_optimizer import _NamedOptimizer
 from torch.nn import Linear, Module, Parameter, Sequential
-from torch.optim import SGD, Adam, AdamW
+from torch.optim import Adam, AdamW, SGD
 from torch.testing._internal.common_optimizers import optim_db
 from torch.testing._internal.common_utils import (
     instantiate_parametrized_tests,

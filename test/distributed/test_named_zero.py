@@ -8,34 +8,35 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any
 
-from _distributed import GlooContinuousTestCase, join
 
-# isort: split
-import torch
-import torch.distributed as dist
+from _distributed import GlooContinuousTestCase, join  # usort: skip
+
 from _common import (
-    GROUPED,
-    OptimTestCase,
     annotated,
     build,
+    GROUPED,
     in_groups,
     indexed,
     make_params,
     names_of,
+    OptimTestCase,
     options_by_name,
     set_values,
     shuffled,
     snapshot,
+    STATEFUL,
     swapped,
     train,
     values,
     without_names,
-    STATEFUL,
 )
+
+import torch
+import torch.distributed as dist
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.nn import Parameter
 from torch.optim import Optimizer
-from torch.testing._internal.common_optimizers import OptimizerInfo, optim_db
+from torch.testing._internal.common_optimizers import optim_db, OptimizerInfo
 from torch.testing._internal.common_utils import (
     instantiate_parametrized_tests,
     parametrize,

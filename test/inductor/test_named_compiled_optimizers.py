@@ -10,15 +10,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "optim"))
 
-# ruff: noqa: E402
 from _guard import require_patched_torch
 
 
 require_patched_torch()
 
-import torch
-import torch._dynamo
-import torch._inductor.config
 from _common import (
     build,
     in_groups,
@@ -33,6 +29,10 @@ from _common import (
     without_names,
 )
 from _compiled import CompiledOptimizer
+
+import torch
+import torch._dynamo
+import torch._inductor.config
 from torch._inductor.cpp_builder import get_cpp_compiler
 from torch._inductor.exc import InvalidCxxCompiler
 from torch.optim import Adam

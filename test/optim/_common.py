@@ -11,17 +11,18 @@ from _guard import require_patched_torch
 
 require_patched_torch()
 
-import torch  # noqa: E402
-from _describe import describe, difference  # noqa: E402
-from torch.nn import Parameter  # noqa: E402
-from torch.optim import Optimizer  # noqa: E402
-from torch.testing._internal.common_optimizers import (  # noqa: E402
-    OptimizerInfo,
-    OptimizerInput,
+from _describe import describe, difference
+
+import torch
+from torch.nn import Parameter
+from torch.optim import Optimizer
+from torch.testing._internal.common_optimizers import (
     _get_optim_inputs_including_global_cliquey_kwargs,
     optim_db,
+    OptimizerInfo,
+    OptimizerInput,
 )
-from torch.testing._internal.common_utils import TestCase  # noqa: E402
+from torch.testing._internal.common_utils import TestCase
 
 
 # The tensors are small, and other tests may run beside these.

@@ -5,18 +5,19 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import torch
-import torch._dynamo
 from _common import (
-    MATRICES,
     build,
     in_groups,
     make_params,
+    MATRICES,
     state_by_name,
     train,
     values,
     without_names,
 )
+
+import torch
+import torch._dynamo
 from torch.optim import Optimizer
 from torch.testing._internal.common_optimizers import optim_db
 

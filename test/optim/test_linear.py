@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from typing import Any
 
+from _common import build, GROUPED, MATRICES_ONLY, OptimTestCase
+
 import torch
-from _common import GROUPED, MATRICES_ONLY, OptimTestCase, build
 from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.testing._internal.common_device_type import instantiate_device_type_tests
-from torch.testing._internal.common_optimizers import OptimizerInfo, optim_db, optims
+from torch.testing._internal.common_optimizers import optim_db, OptimizerInfo, optims
 from torch.testing._internal.common_utils import parametrize, run_tests
 
 

@@ -9,11 +9,12 @@ import weakref
 from collections import OrderedDict
 from typing import Any
 
-import torch
-from _common import OptimTestCase, drop_names, indexed, optimizer_of, snapshot
+from _common import drop_names, indexed, optimizer_of, OptimTestCase, snapshot
 from _describe import describe
+
+import torch
 from torch.nn import Parameter
-from torch.optim import SGD, Adam, Optimizer
+from torch.optim import Adam, Optimizer, SGD
 from torch.testing._internal.common_utils import (
     instantiate_parametrized_tests,
     parametrize,

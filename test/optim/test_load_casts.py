@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
 
-import torch
 from _common import (
     build,
     DEVICE_TYPES,
@@ -24,13 +23,12 @@ from _common import (
     trained,
 )
 from _describe import describe
+
+import torch
 from torch.optim import Optimizer
 from torch.testing._internal.common_device_type import instantiate_device_type_tests
 from torch.testing._internal.common_optimizers import optim_db, optims
-from torch.testing._internal.common_utils import (
-    parametrize,
-    run_tests,
-)
+from torch.testing._internal.common_utils import parametrize, run_tests
 
 
 POLICY = Optimizer._process_value_according_to_param_policy

@@ -8,24 +8,25 @@ import re
 import warnings
 from typing import Any
 
-import torch
 from _common import (
-    DEVICE_TYPES,
-    MATRICES,
-    ROUNDS_BY_ORDER,
-    OptimTestCase,
     annotated,
     build,
+    DEVICE_TYPES,
     indexed,
     make_params,
+    MATRICES,
     names_of,
+    OptimTestCase,
     renamed,
+    ROUNDS_BY_ORDER,
     snapshot,
     train,
 )
 from _describe import describe
+
+import torch
 from torch.nn import Parameter, ParameterDict
-from torch.optim import SGD, AdamW, rename_parameters
+from torch.optim import AdamW, rename_parameters, SGD
 from torch.testing._internal.common_device_type import instantiate_device_type_tests
 from torch.testing._internal.common_optimizers import optim_db, optims
 from torch.testing._internal.common_utils import (

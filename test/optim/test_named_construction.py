@@ -8,15 +8,14 @@ from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any
 
-import torch
 from _common import (
+    build,
     DEVICE_TYPES,
     GROUPED,
-    OptimTestCase,
-    build,
     in_groups,
     make_params,
     names_of,
+    OptimTestCase,
     saved,
     snapshot,
     state_by_name,
@@ -24,13 +23,15 @@ from _common import (
     values,
 )
 from _describe import describe
+
+import torch
 from torch.nn import Parameter
-from torch.optim import SGD, Adam, SparseAdam
+from torch.optim import Adam, SGD, SparseAdam
 from torch.testing._internal.common_device_type import instantiate_device_type_tests
 from torch.testing._internal.common_optimizers import (
     ErrorOptimizerInput,
-    OptimizerInput,
     optim_db,
+    OptimizerInput,
     optims,
 )
 from torch.testing._internal.common_utils import (

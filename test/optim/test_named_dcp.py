@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 
-import torch
-import torch.distributed.checkpoint as dcp
 from _common import OptimTestCase
 from test_linear import _counted, _work, LARGE, MOST_GROWTH, SMALL
+
+import torch
+import torch.distributed.checkpoint as dcp
 from torch import nn
 from torch.distributed.checkpoint.state_dict import (
     get_optimizer_state_dict,

@@ -9,23 +9,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from _common import (
-    DEVICE_TYPES,
-    GROUPED,
-    MATRICES_ONLY,
-    ROUNDS_BY_ORDER,
-    OptimTestCase,
     all_inputs,
     annotated,
     build,
+    DEVICE_TYPES,
+    GROUPED,
     in_groups,
     indexed,
     make_params,
+    MATRICES_ONLY,
     names_of,
+    OptimTestCase,
     options_by_name,
     params_for,
     renamed,
+    ROUNDS_BY_ORDER,
     saved,
     set_values,
     shuffled,
@@ -38,8 +37,10 @@ from _common import (
     without_names,
 )
 from _describe import describe
+
+import torch
 from torch.nn import Parameter
-from torch.optim import LBFGS, SGD, Adagrad, Adam
+from torch.optim import Adagrad, Adam, LBFGS, SGD
 from torch.testing._internal.common_device_type import instantiate_device_type_tests
 from torch.testing._internal.common_optimizers import optim_db, optims
 from torch.testing._internal.common_utils import (

@@ -25,6 +25,7 @@ from _common import (
 )
 from _describe import describe
 from hypothesis import assume, given, settings, strategies as st
+
 from torch.nn import Parameter
 from torch.optim import Optimizer, rename_parameters
 from torch.testing._internal.common_optimizers import optim_db, OptimizerInfo

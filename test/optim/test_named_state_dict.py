@@ -8,16 +8,15 @@ import pickle
 from collections import OrderedDict
 from itertools import chain
 
-import torch
 from _common import (
-    DEVICE_TYPES,
-    NO_STEP_AFTER_COPY,
-    OptimTestCase,
     all_inputs,
     build,
+    DEVICE_TYPES,
     in_groups,
     make_params,
     names_of,
+    NO_STEP_AFTER_COPY,
+    OptimTestCase,
     params_for,
     shuffled,
     snapshot,
@@ -26,8 +25,10 @@ from _common import (
     trained,
     without_names,
 )
+
+import torch
 from torch.nn import Parameter
-from torch.optim import SGD, Adam
+from torch.optim import Adam, SGD
 from torch.testing._internal.common_device_type import instantiate_device_type_tests
 from torch.testing._internal.common_optimizers import optim_db, optims
 from torch.testing._internal.common_utils import (

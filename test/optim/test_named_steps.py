@@ -4,22 +4,23 @@
 
 import copy
 
-import torch
 from _common import (
-    DEVICE_TYPES,
-    GROUPED,
-    OptimTestCase,
     all_inputs,
     build,
+    DEVICE_TYPES,
+    GROUPED,
     in_groups,
     make_params,
     names_of,
+    OptimTestCase,
     params_for,
     state_by_name,
     train,
     values,
     without_names,
 )
+
+import torch
 from torch.nn import Parameter
 from torch.testing._internal.common_device_type import instantiate_device_type_tests
 from torch.testing._internal.common_optimizers import optim_db, optims

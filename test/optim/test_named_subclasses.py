@@ -8,10 +8,11 @@ import warnings
 from collections import defaultdict
 from typing import Any
 
+from _common import annotated, indexed, names_of, OptimTestCase, snapshot
+
 import torch
-from _common import OptimTestCase, annotated, indexed, names_of, snapshot
 from torch.nn import Parameter
-from torch.optim import SGD, Adam, Optimizer
+from torch.optim import Adam, Optimizer, SGD
 from torch.testing._internal.common_utils import (
     instantiate_parametrized_tests,
     parametrize,

@@ -5,7 +5,6 @@
 import unittest
 from copy import deepcopy
 
-import torch
 from _common import (
     build,
     GROUPED,
@@ -21,6 +20,8 @@ from _common import (
     values,
     without_names,
 )
+
+import torch
 from torch.optim import Adam
 from torch.testing._internal.common_optimizers import optim_db
 from torch.testing._internal.common_utils import (

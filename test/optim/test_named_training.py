@@ -5,14 +5,13 @@
 import copy
 from typing import Any
 
-import torch
 from _common import (
     build,
     in_groups,
     make_params,
     names_of,
-    options_by_name,
     OptimTestCase,
+    options_by_name,
     saved,
     set_values,
     shuffled,
@@ -21,6 +20,8 @@ from _common import (
     values,
     without_names,
 )
+
+import torch
 from torch.amp import GradScaler
 from torch.nn import Parameter
 from torch.optim import Adam, lr_scheduler, SGD, swa_utils

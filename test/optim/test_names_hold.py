@@ -9,23 +9,24 @@ import weakref
 from collections import defaultdict
 from typing import Any
 
-import torch
 from _common import (
-    DEVICE_TYPES,
-    GROUPED,
-    MATRICES_ONLY,
-    OptimTestCase,
     annotated,
     build,
+    DEVICE_TYPES,
     drop_names,
+    GROUPED,
     indexed,
+    MATRICES_ONLY,
     names_of,
     optimizer_of,
+    OptimTestCase,
     snapshot,
 )
+
+import torch
 from torch import nn
 from torch.nn import Parameter
-from torch.optim import SGD, Adam, AdamW
+from torch.optim import Adam, AdamW, SGD
 from torch.testing._internal.common_device_type import instantiate_device_type_tests
 from torch.testing._internal.common_optimizers import optims
 from torch.testing._internal.common_utils import (

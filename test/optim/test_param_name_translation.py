@@ -5,8 +5,9 @@
 import copy
 from typing import Any
 
-import torch
 from _common import OptimTestCase
+
+import torch
 from torch.nn import Parameter
 from torch.optim import rename_parameters
 from torch.optim._param_names.consumers.rekeying import (

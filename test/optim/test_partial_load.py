@@ -7,19 +7,20 @@ import inspect
 import itertools
 from typing import Any
 
-import torch
 from _common import (
     DEVICE_TYPES,
-    ROUNDS_BY_ORDER,
-    OptimTestCase,
     make_params,
     names_of,
+    OptimTestCase,
+    ROUNDS_BY_ORDER,
     snapshot,
     train,
 )
 from _describe import describe
+
+import torch
 from torch.nn import Parameter
-from torch.optim import SGD, AdamW
+from torch.optim import AdamW, SGD
 from torch.optim.lr_scheduler import LambdaLR
 from torch.testing._internal.common_device_type import instantiate_device_type_tests
 from torch.testing._internal.common_optimizers import optim_db, optims

@@ -4,14 +4,13 @@
 
 import copy
 
-import torch
 from _common import (
-    DEVICE_TYPES,
-    ROUNDS_BY_ORDER,
-    OptimTestCase,
     build,
+    DEVICE_TYPES,
     in_groups,
     make_params,
+    OptimTestCase,
+    ROUNDS_BY_ORDER,
     saved,
     shuffled,
     snapshot,
@@ -21,6 +20,8 @@ from _common import (
     without_names,
 )
 from _describe import describe
+
+import torch
 from torch.nn import Parameter
 from torch.optim import Adam
 from torch.testing._internal.common_device_type import instantiate_device_type_tests
