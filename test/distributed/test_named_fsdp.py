@@ -3,7 +3,6 @@
 
 import copy
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 
@@ -296,7 +295,7 @@ class TestNamedFSDP(FSDPTestCase):
 
     def test_names_of_the_user(self):
         """The optimizer's names need not be those that the wrapped model gives."""
-        namings: list[Callable[[str], str]] = [
+        namings = [
             clean_tensor_name,
             "module.{}".format,
             "".join,

@@ -2,6 +2,7 @@
 """ZeroRedundancyOptimizer with parameter names."""
 
 import io
+import itertools
 import re
 import tempfile
 from collections.abc import Callable, Mapping
@@ -374,7 +375,7 @@ class TestNamedZero(GlooContinuousTestCase, ZeroTestCase):
                 self.assert_names_go_with_params(loaded, there)
                 # The names are there for groups that are added later, too.
                 loaded.add_param_group({"params": [("new", Parameter(torch.ones(9)))]})
-                self.assertIn("new", sum(names_of(loaded), []))
+                self.assertIn("new", itertools.chain(*names_of(loaded)))
             else:
                 self.assert_same_state_dict(state, indexed(saved))
                 self.assertEqual(names_of(loaded), [None, None])

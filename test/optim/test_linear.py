@@ -45,7 +45,7 @@ class _Index(_Counted, int):
 
 
 class _Name(_Counted, str):
-    pass
+    __slots__ = ()
 
 
 class _Group(dict):
