@@ -1,7 +1,7 @@
 """The names of the parameters in an optimizer's param groups."""
 
 import reprlib
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set as AbstractSet
 from typing import Any, NamedTuple
 
 import torch
@@ -74,7 +74,8 @@ def check_names(names: Any, num_params: int) -> list[str]:
         TypeError: if ``names`` is not a list of str.
         ValueError: if there is not one name for each parameter.
     """
-    if isinstance(names, (str, Mapping, Set)) or not isinstance(names, Iterable):
+    no_list = isinstance(names, (str, Mapping, AbstractSet))
+    if no_list or not isinstance(names, Iterable):
         raise TypeError(
             "param_names should be a list with a str for each parameter, but got "
             + torch.typename(names)
