@@ -207,7 +207,9 @@ def incomplete_state(
     """
     needed_in = [entries.needed(group) for group in groups]
     # Many parameters have the same entries, and what any group needs
-    kinds = {tuple(s) if type(s) is dict else (None,) for s in state.values()} - {()}
+    kinds: set[tuple[Any, ...]] = {
+        tuple(s) if type(s) is dict else (None,) for s in state.values()
+    } - {()}
     needed_anywhere = set().union(*needed_in)
     if all(needed_anywhere.issubset(k) and entries.has_one(k) for k in kinds):
         return []
