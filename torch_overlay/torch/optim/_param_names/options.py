@@ -32,7 +32,7 @@ def deep_copy(groups: Any) -> Any:
     """
     memo = {
         id(value): value
-        for group in groups
+        for group in (groups if isinstance(groups, (list, tuple)) else ())
         if isinstance(group, dict)
         for value in (group.get("params"), group.get("param_names"))
         if type(value) is list and {int, str}.issuperset(map(type, value))
