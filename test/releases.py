@@ -264,14 +264,8 @@ def pytest(
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / "junit.xml"
         command = [python, *(["-c", _ON_STOCK] if stock else []), "-m", "pytest"]
-        command += [
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "--continue-on-collection-errors",
-            "--tb=line",
-        ]
-        command += [f"--junitxml={written}", *tests]
+        command += ["-q", "-p", "no:cacheprovider", "--continue-on-collection-errors"]
+        command += ["--tb=line", f"--junitxml={written}", *tests]
         # Else the tests refuse to run without the series.
         unpatched = {_guard.UNPATCHED: "1"} if stock or torch else {}
         if torch:

@@ -91,7 +91,8 @@ def prove(tests: Sequence[str], only: Sequence[int] | None = None) -> list[str]:
             for test in passed
             if test not in passing
         ]
-        passed |= {t: step.section.title for t in outcome if t in passing - {*passed}}
+        for test in passing:
+            passed.setdefault(test, step.section.title)
     broken += [f"In the end, {test} fails: {t}" for test, t in failing.items()]
     return broken
 

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from tools import (
@@ -132,8 +132,7 @@ def _begin_port(options: argparse.Namespace) -> list[str]:
 
 def _branch(options: argparse.Namespace) -> int:
     if options.keep:
-        for path in branch.keep(options.checkout):
-            print(f"{'wrote' if path.exists() else 'removed'} {_relative(path)}")
+        _print_changed(branch.keep(options.checkout))
         return 0
     if options.go_on:
         lines = branch.go_on(options.checkout)
@@ -174,8 +173,7 @@ def _export(options: argparse.Namespace) -> int:
             changed += export.refresh(release.version, sources, options.tree)
         except ToolError as error:
             print(f"PyTorch {release.version}: {error}", file=sys.stderr)
-    for path in sorted({*changed}):
-        print(f"{'wrote' if path.exists() else 'removed'} {_relative(path)}")
+    _print_changed(sorted({*changed}))
     if not changed:
         print("Nothing to write: patches and overlay are as the commits are.")
     for slug, others in apart.items():
@@ -183,6 +181,11 @@ def _export(options: argparse.Namespace) -> int:
     if unknown:
         print(f"Not looked at, for lack of a wheel: {', '.join(unknown)}.")
     return 0
+
+
+def _print_changed(paths: Iterable[Path]) -> None:
+    for path in paths:
+        print(f"{'wrote' if path.exists() else 'removed'} {_relative(path)}")
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -618,7 +618,9 @@ def strays(
     own = {*overlay_files(overlay_root).values()}
     listed = (ORDER_FILE, REVISION_FILE, releases.FILE, "relied-on")
     own |= {patches_root / name for name in listed}
-    own |= {*patches_root.glob("*.patch"), *patches_root.glob("*/*.patch")}
+    folders = [patches_root, *variant_folders(patches_root)]
+    own |= {path for folder in folders for path in folder.glob("*.patch")}
+    own |= {patch.path for patch in source_only(patches_root)}
     own |= {*(patches_root / BASES).glob("*")}
     return [
         file

@@ -397,6 +397,7 @@ def test_function_that_was_changed_upstream(workplace: Workplace) -> None:
         *(f"torch_overlay/{path}" for path in LITTER if "pycache" not in path),
         "patches/0001-Name-the-first.patch.orig",
         "patches/2.12.0/notes.txt",
+        "patches/old/0001-Name-the-first.patch",
     ],
 )
 def test_file_that_should_not_be_there(workplace: Workplace, path: str) -> None:
