@@ -80,9 +80,10 @@ def main() -> int:
     parser.add_argument(
         "--tests",
         nargs="+",
-        default=TESTS,
+        default=(),
         metavar="PATH",
-        help=f"files or folders; default: {' '.join(TESTS)}",
+        help=f"files or folders; default: {' '.join(TESTS)}, as far as the release "
+        "has patches for them",
     )
     parser.add_argument(
         "--again", action="store_true", help="run also what was run before"
@@ -109,7 +110,8 @@ def prove(
 
     Args:
         release (Release): the release.
-        tests (Sequence[str]): files and folders of tests.
+        tests (Sequence[str]): files and folders of tests; all that there are for the
+            release if there is none.
         again (bool): whether to run also what was run before.
 
     Returns:
@@ -118,6 +120,7 @@ def prove(
     Raises:
         ToolError: if there is no such environment and it cannot be made.
     """
+    tests = tests or (TESTS[:1] if release.optimizers_only else TESTS)
     python = environment(release)
     call([python, "-m", "tools", "apply"], f"apply the series to {release.version}")
     patches = series.patches(release.version)

@@ -192,7 +192,7 @@ def _check(options: argparse.Namespace) -> int:
     start = time.perf_counter()
     sources, unknown = _sources_to_check(options)
     if options.record:
-        relied_on.record({release.version: read for release, read in sources.items()})
+        relied_on.record(sources)
     subjects = [
         check.Subject(release, read, series.patches(release.version))
         for release, read in sources.items()

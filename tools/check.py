@@ -303,7 +303,7 @@ def sections_stand_alone(subject: Subject) -> list[str]:
 def functions_were_read(subject: Subject) -> list[str]:
     """The functions of PyTorch that the series relies on are as they were read."""
     return relied_on.problems(
-        relied_on.read(subject.patches_root), subject.sources, subject.release.version
+        relied_on.read(subject.patches_root), subject.sources, subject.release
     )
 
 

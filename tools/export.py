@@ -485,9 +485,9 @@ def changes(
     version = exported.release
     if exported.python:
         every[version] = mine
-        major, minor = exported.python.split(".")
-        own = Release(version, (int(major), int(minor)))
-        supported = [*(r for r in supported if r.version != version), own]
+        if version not in (release.version for release in supported):
+            major, minor = exported.python.split(".")
+            supported.append(Release(version, (int(major), int(minor))))
     elif version in every:
         every = variants.edited(every, version, mine)
     else:

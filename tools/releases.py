@@ -15,11 +15,16 @@ DEFAULT = "2.13.0"
 #: In the folder of the patches: a line for each release.
 FILE = "releases"
 
-_HEADER = """\
+#: The level of a release that has only the patches under ``torch/optim``, and what
+#: they need.
+OPTIMIZERS = "optimizers"
+
+_HEADER = f"""\
 # The releases that the series is for, newest first, and the oldest Python of each.
+# "{OPTIMIZERS}": it has the patches under torch/optim, and what they need, alone.
 """
 
-_LINE = re.compile(r"(\d+\.\d+\.\d+) +python (\d+)\.(\d+)")
+_LINE = re.compile(rf"(\d+\.\d+\.\d+) +python (\d+)\.(\d+)( +{OPTIMIZERS})?")
 
 
 @dataclass(frozen=True)
@@ -29,10 +34,12 @@ class Release:
     Attributes:
         version (str): for example ``"2.13.0"``.
         python (tuple[int, int]): the oldest Python that it runs on.
+        optimizers_only (bool): whether it is at the level "optimizers".
     """
 
     version: str
     python: tuple[int, int]
+    optimizers_only: bool = False
 
 
 def supported(root: Path = layout.PATCHES) -> list[Release]:
@@ -63,9 +70,11 @@ def supported(root: Path = layout.PATCHES) -> list[Release]:
         if parts is None:
             raise ToolError(
                 f"Line {number} of {file} is '{entry}'; each must be a release and its "
-                f"oldest Python, such as '{DEFAULT}  python 3.10'."
+                f"oldest Python, such as '{DEFAULT}  python 3.10', and may end with "
+                f"'{OPTIMIZERS}'."
             )
-        found.append(Release(parts[1], (int(parts[2]), int(parts[3]))))
+        python = (int(parts[2]), int(parts[3]))
+        found.append(Release(parts[1], python, parts[4] is not None))
     if not found:
         raise ToolError(f"{file} lists no release. Restore it.")
     return sorted(found, key=lambda release: order(release.version), reverse=True)
@@ -81,8 +90,12 @@ def listed(releases: Iterable[Release]) -> bytes:
         bytes: a line for each, newest first.
     """
     ordered = sorted(releases, key=lambda release: order(release.version), reverse=True)
-    lines = [f"{r.version}  python {r.python[0]}.{r.python[1]}\n" for r in ordered]
-    return "".join([_HEADER, *lines]).encode()
+    lines = [_HEADER]
+    for release in ordered:
+        level = f"  {OPTIMIZERS}" if release.optimizers_only else ""
+        major, minor = release.python
+        lines.append(f"{release.version}  python {major}.{minor}{level}\n")
+    return "".join(lines).encode()
 
 
 def newest(root: Path = layout.PATCHES) -> Release:

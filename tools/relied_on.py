@@ -22,6 +22,7 @@ from typing import TypeAlias
 
 from tools import files, layout, releases
 from tools.errors import ToolError
+from tools.releases import Release
 
 
 FILE = "relied-on"
@@ -31,6 +32,9 @@ ABSENT = "absent"
 
 #: What binds a name.
 Definition: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Name
+
+#: Where no patch of a release at the level "optimizers" is.
+_ELSEWHERE = ("torch/distributed/", "torch/_dynamo/")
 
 _FORM = re.compile(rf"  ([0-9a-f]{{12}}|{ABSENT})((?: \d+\.\d+\.\d+)+)")
 
@@ -91,14 +95,14 @@ def _parse(file: Path) -> tuple[list[str], list[Entry]]:
 
 
 def problems(
-    entries: list[Entry], sources: Mapping[str, bytes], release: str
+    entries: list[Entry], sources: Mapping[str, bytes], release: Release
 ) -> list[str]:
     """What nobody has read in a release.
 
     Args:
         entries (list[Entry]): the list.
         sources (Mapping[str, bytes]): the release's files, by POSIX path.
-        release (str): the release.
+        release (Release): the release.
 
     Returns:
         list[str]: a sentence for each function that is another one than in the
@@ -107,6 +111,8 @@ def problems(
     found = []
     unrecorded = False
     for entry in entries:
+        if not _matters(entry, release):
+            continue
         form = form_of(sources.get(entry.path, b""), entry.name)
         if form not in entry.forms.values():
             what = "is not there" if form == ABSENT else "was changed"
@@ -114,17 +120,22 @@ def problems(
                 f"{entry.name} in {entry.path} {what}. The series relies on it "
                 f"({' '.join(entry.reason)}): see whether it still may."
             )
-        unrecorded |= entry.forms.get(release) != form
+        unrecorded |= entry.forms.get(release.version) != form
     if unrecorded:
         found.append(
-            f"{FILE} does not have the functions of PyTorch {release} as they are. If "
+            f"{FILE} does not have the functions of PyTorch {release.version} as they are. If "
             "all is well with them, run 'python -m tools check --record'."
         )
     return found
 
 
+def _matters(entry: Entry, release: Release) -> bool:
+    """Whether the series for a release relies on a function."""
+    return not (release.optimizers_only and entry.path.startswith(_ELSEWHERE))
+
+
 def record(
-    sources: Mapping[str, Mapping[str, bytes]], root: Path = layout.PATCHES
+    sources: Mapping[Release, Mapping[str, bytes]], root: Path = layout.PATCHES
 ) -> None:
     """Write the form of each function in some releases to the list.
 
@@ -139,11 +150,13 @@ def record(
     lines = [*head]
     for entry in entries:
         for release, contents in sources.items():
-            entry.forms[release] = form_of(contents.get(entry.path, b""), entry.name)
+            if _matters(entry, release):
+                form = form_of(contents.get(entry.path, b""), entry.name)
+                entry.forms[release.version] = form
         lines += [f"{entry.path} {entry.name}", *(f"  {why}" for why in entry.reason)]
         of_form: dict[str, list[str]] = {}
-        for release in sorted(entry.forms, key=releases.order, reverse=True):
-            of_form.setdefault(entry.forms[release], []).append(release)
+        for version in sorted(entry.forms, key=releases.order, reverse=True):
+            of_form.setdefault(entry.forms[version], []).append(version)
         lines += [f"  {form} {' '.join(where)}" for form, where in of_form.items()]
     files.replace({root / FILE: "".join(f"{line}\n" for line in lines).encode()})
 

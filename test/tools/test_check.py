@@ -381,7 +381,7 @@ def test_titles_of_sections(
 def test_function_that_was_changed_upstream(workplace: Workplace) -> None:
     path = "torch/optim/adam.py"
     write(workplace.patches, {"relied-on": f"{path} adam\n  keys.py calls it.\n"})
-    relied_on.record({"2.13.0": SOURCES}, workplace.patches)
+    relied_on.record({RELEASE: SOURCES}, workplace.patches)
     assert check.functions_were_read(subject(workplace)) == []
     edit = (b"if not params:", b"if params is None:")
     after = subject(workplace, **{path: SOURCES[path].replace(*edit)})

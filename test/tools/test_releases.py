@@ -10,7 +10,11 @@ from tools.errors import ToolError
 from tools.releases import Release
 
 
-LISTED = [Release("2.15.0", (3, 11)), Release("2.9.1", (3, 10))]
+LISTED = [
+    Release("2.15.0", (3, 11)),
+    Release("2.9.1", (3, 10)),
+    Release("2.6.0", (3, 10), optimizers_only=True),
+]
 
 
 @pytest.fixture
@@ -34,6 +38,7 @@ def test_default_is_supported() -> None:
         (None, "releases is missing"),
         ("# None.\n", "lists no release"),
         ("2.13.0  python 3.10\n2.14  python 3.10\n", "Line 2 of .* is '2.14  python"),
+        ("2.6.0  python 3.10  all\n", "Line 1 .*may end with 'optimizers'"),
         ("2.13.0\n", "Line 1 of .* is '2.13.0'; .*such as '2.13.0  python 3.10'"),
     ],
 )
@@ -46,7 +51,7 @@ def test_bad_list(tmp_path: Path, content: str | None, message: str) -> None:
 def test_find(root: Path) -> None:
     assert releases.find("2.9.1+cu130", root) == LISTED[1]
     with pytest.raises(
-        ToolError, match=r"2\.14\.0 is not supported.*2\.15\.0, 2\.9\.1"
+        ToolError, match=r"2\.14\.0 is not supported.*2\.15\.0, 2\.9\.1, 2\.6\.0:"
     ):
         releases.find("2.14.0", root)
     with pytest.raises(ToolError, match=r"torch 2\.16\.0a0\+git1 is no release"):

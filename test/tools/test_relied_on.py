@@ -6,6 +6,7 @@ import pytest
 
 from tools import relied_on
 from tools.errors import ToolError
+from tools.releases import Release
 
 
 SOURCE = '''\
@@ -23,6 +24,11 @@ def other():
     pass
 '''
 
+NEWER = Release("2.14.1", (3, 10))
+RELEASE = Release("2.13.0", (3, 10))
+OLDER = Release("2.10.0", (3, 10))
+OLDEST = Release("2.9.1", (3, 10))
+
 LIST = """\
 # What the series relies on.
 torch/adam.py Adam.load
@@ -34,7 +40,7 @@ torch/adam.py Adam.load
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     (tmp_path / "relied-on").write_text(LIST)
-    relied_on.record({"2.13.0": sources()}, tmp_path)
+    relied_on.record({RELEASE: sources()}, tmp_path)
     return tmp_path
 
 
@@ -45,7 +51,7 @@ def sources(*edit: str) -> dict[str, bytes]:
 
 
 def problems(
-    root: Path, sources: dict[str, bytes], release: str = "2.13.0"
+    root: Path, sources: dict[str, bytes], release: Release = RELEASE
 ) -> list[str]:
     return relied_on.problems(relied_on.read(root), sources, release)
 
@@ -55,14 +61,14 @@ def test_list_as_it_is_written(root: Path) -> None:
     changed = sources('"state"', '"st"')
     other = relied_on.form_of(changed["torch/adam.py"], "Adam.load")
     assert (root / "relied-on").read_text() == f"{LIST}  {form} 2.13.0\n"
-    more = {"2.14.1": changed, "2.9.1": sources(), "2.10.0": {}}
+    more = {NEWER: changed, OLDEST: sources(), OLDER: {}}
     relied_on.record(more, root)
     relied_on.record({}, root)
     assert (root / "relied-on").read_text() == (
         f"{LIST}  {other} 2.14.1\n  {form} 2.13.0 2.9.1\n  absent 2.10.0\n"
     )
-    assert problems(root, changed, "2.14.1") == []
-    assert problems(root, {}, "2.10.0") == []
+    assert problems(root, changed, NEWER) == []
+    assert problems(root, {}, OLDER) == []
 
 
 @pytest.mark.parametrize(
@@ -107,8 +113,21 @@ def test_removal_upstream(root: Path, source: dict[str, bytes]) -> None:
 
 
 def test_release_that_is_not_recorded(root: Path) -> None:
-    (problem,) = problems(root, sources(), "2.14.1")
+    (problem,) = problems(root, sources(), NEWER)
     assert "does not have the functions of PyTorch 2.14.1" in problem
+
+
+def test_release_with_the_patches_of_optimizers_alone(tmp_path: Path) -> None:
+    text = "torch/adam.py other\n  why\ntorch/distributed/zero.py load\n  why\n"
+    (tmp_path / "relied-on").write_text(text)
+    relied_on.record({RELEASE: sources()}, tmp_path)
+    alone = Release("2.6.0", (3, 10), optimizers_only=True)
+    relied_on.record({alone: sources()}, tmp_path)
+    assert (tmp_path / "relied-on").read_text().endswith("  absent 2.13.0\n")
+    changed = {**sources(), "torch/distributed/zero.py": b"def load(): pass\n"}
+    assert problems(tmp_path, changed, alone) == []
+    assert "load in torch/distributed/zero.py was" in problems(tmp_path, changed)[0]
+    assert problems(tmp_path, sources("pass", "return 1"), alone) != []
 
 
 def test_no_list(tmp_path: Path) -> None:
