@@ -1,7 +1,6 @@
 """Errors that a command reports to its user in one message."""
 
 import errno
-import shutil
 import sys
 
 
@@ -35,10 +34,6 @@ def sentence(error: BaseException) -> str:
     """
     if isinstance(error, KeyboardInterrupt):
         return "Interrupted."
-    if isinstance(error, shutil.Error):
-        # A list of all that could not be copied; the first entry says why.
-        source, _, reason = error.args[0][0]
-        return f"{source} cannot be copied: {reason}."
     if not isinstance(error, OSError):
         return str(error)
     what = f"{error.strerror or error}".rstrip(".")

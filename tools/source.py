@@ -1,15 +1,17 @@
 """A patched wheel from a source checkout of PyTorch.
 
-The checkout is copied, the copy is patched, and PyTorch's own ``setup.py``
-builds the wheel from there. The checkout itself stays as it is.
+The checkout is copied with the series laid over it, and PyTorch's own ``setup.py``
+builds the wheel in the copy. The checkout itself stays as it is. The next build
+brings the copy up to date, so that only what changed is compiled.
 """
 
+import filecmp
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tools import files, layout, releases, series
@@ -20,7 +22,7 @@ from tools.patched import Series, labeled
 #: Names a checkout to build from instead of an official wheel.
 VARIABLE = "OPTIM_NAMES_SOURCE"
 
-#: Marks a folder as a copy that this module made, and may remove again.
+#: Marks a folder as a copy that this module made; has the path of each file in it.
 MARKER = ".optim-names-copy"
 
 #: Where the copy goes.
@@ -49,21 +51,25 @@ def build(
         patches_root (Path): the folder of the patches.
         overlay_root (Path): the folder of the overlay.
         destination (Path): where the copy goes. One that an earlier build left
-            there is replaced.
+            there is brought up to date.
 
     Returns:
         Path: the wheel, under the name that PyTorch's build gave it.
 
     Raises:
         ToolError: if the checkout is not one of a supported release, a patch
-            does not apply, the copy cannot be made, or PyTorch's build fails. The
-            copy is kept in the last case only.
+            does not apply, or PyTorch's build fails. The copy stays as it was in
+            the first two cases.
     """
     checkout = checkout.resolve()
     release = _release(checkout, patches_root)
     _check_destination(checkout, destination)
     laid = Series(release, patches_root, overlay_root)
-    _prepare(checkout, destination, laid)
+    with files.scratch() as scratch:
+        sources = _files(checkout, laid, scratch)
+        print(f"Copying {checkout} to {destination}", file=sys.stderr)
+        _update(destination, sources)
+    _forget_packaging(destination)
     wheel = _hand_over(destination, labeled(release, laid.label), arguments)
     return _collect(wheel, out_dir)
 
@@ -106,34 +112,79 @@ def _check_destination(checkout: Path, destination: Path) -> None:
         )
 
 
-def _prepare(checkout: Path, destination: Path, laid: Series) -> None:
-    """Put the patched copy in its place, once it is complete."""
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    with files.scratch(destination.parent) as scratch:
-        copy = scratch / "copy"
-        print(f"Copying {checkout} to {destination}", file=sys.stderr)
-        shutil.copytree(
-            checkout,
-            copy,
-            symlinks=True,
-            ignore=lambda folder, names: _GENERATED if Path(folder) == checkout else (),
+def _files(checkout: Path, laid: Series, scratch: Path) -> dict[str, Path]:
+    """All files of a patched checkout: POSIX path to where each can be copied from."""
+    found: dict[str, Path] = {}
+    for folder, folders, names in os.walk(checkout):
+        place = Path(folder)
+        if place == checkout:
+            folders[:] = [name for name in folders if name not in _GENERATED]
+        links = [name for name in folders if (place / name).is_symlink()]
+        for path in (place / name for name in (*names, *links)):
+            found[path.relative_to(checkout).as_posix()] = path
+    touched = series.touched_files(laid.patches)
+    series.copy_files(checkout, scratch, touched)
+    series.apply(laid.patches, scratch, laid.promises, name=str(checkout))
+    for name in touched:
+        found.pop(name, None)
+        if (scratch / name).exists():
+            found[name] = scratch / name
+    for name, path in laid.overlay.items():
+        if name in found:
+            raise ToolError(
+                f"The overlay's {path} is in {checkout} already, as {name}. Give a "
+                "checkout without changes."
+            )
+        found[name] = path
+    return found
+
+
+def _update(copy: Path, sources: Mapping[str, Path]) -> None:
+    """Bring a copy up to date, and leave alone what was built in it.
+
+    A file that is as it was keeps its time, so that nothing is compiled anew for it;
+    one that is replaced is newer than all that was built.
+    """
+    copy.mkdir(parents=True, exist_ok=True)
+    marker = copy / MARKER
+    earlier = files.text(marker).splitlines() if marker.exists() else []
+    # Should this be interrupted, the next run knows about both.
+    marker.write_text("\n".join({*earlier, *sources}), encoding="utf-8")
+    for name in {*earlier} - sources.keys():
+        (copy / name).unlink(missing_ok=True)
+    for name, path in sources.items():
+        target = copy / name
+        new = not os.path.lexists(target)
+        if not new and _same(path, target):
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        shutil.copy2(path, target, follow_symlinks=False)
+        if not new:
+            os.utime(target, follow_symlinks=False)
+    marker.write_text("\n".join(sources), encoding="utf-8")
+
+
+def _same(path: Path, other: Path) -> bool:
+    if path.is_symlink() or other.is_symlink():
+        return (
+            path.is_symlink()
+            and other.is_symlink()
+            and os.readlink(path) == os.readlink(other)
         )
-        (copy / MARKER).write_text(
-            "A copy that a build may replace.\n", encoding="utf-8"
-        )
-        series.apply(laid.patches, copy, laid.promises, name=str(checkout))
-        for name, path in laid.overlay.items():
-            target = copy / name
-            if target.exists():
-                raise ToolError(
-                    f"The overlay's {path} is in {checkout} already, as {name}. Give a "
-                    "checkout without changes."
-                )
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
-        if destination.exists():
-            destination.rename(scratch / "earlier")
-        copy.rename(destination)
+    return filecmp.cmp(path, other)
+
+
+def _forget_packaging(copy: Path) -> None:
+    """Remove what would bring files of an earlier build into the new wheel.
+
+    What cmake and ninja made stays.
+    """
+    shutil.rmtree(copy / "dist", ignore_errors=True)
+    for folder in (copy / "build").glob("*"):
+        # As setuptools names them: lib.linux-x86_64-cpython-313
+        if folder.name.startswith(("lib.", "bdist.")):
+            shutil.rmtree(folder)
 
 
 def _hand_over(copy: Path, version: str, arguments: Sequence[str]) -> Path:

@@ -7,7 +7,7 @@ import pytest
 import tiny_torch
 
 from tools import layout, source
-from tools.errors import ToolError, sentence
+from tools.errors import ToolError
 
 
 SETUP = """\
@@ -113,11 +113,46 @@ def test_version_that_the_user_set(checkout, build, monkeypatch):
     assert (said["version"], said["number"]) == ("2.13.0+mine", "7")
 
 
-def test_own_earlier_copy_is_replaced(checkout, build, tmp_path):
-    first = build(checkout).read_bytes()
-    (tmp_path / "build/source/left.txt").write_text("left over")
-    assert build(checkout).read_bytes() == first
-    assert not (tmp_path / "build/source/left.txt").exists()
+def test_second_build(checkout, build, tmp_path):
+    build(checkout)
+    copy = tmp_path / "build" / "source"
+    built = ["build/torch/optim.o", "torch/lib/libtorch.so", "torch/version.py"]
+    stale = ["build/lib.linux-x86_64-cpython-311/gone.py", "build/bdist.linux/gone.py"]
+    for name in (*built, *stale):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_text("built")
+    long_ago = 1_000_000_000
+    for path in (p for p in copy.rglob("*") if p.is_file()):
+        os.utime(path, (long_ago, long_ago), follow_symlinks=False)
+    overlay = tmp_path / "series" / "torch_overlay" / "torch" / "optim" / "_names"
+    (overlay / "keys.py").rename(overlay / "saving.py")
+    (checkout / "tools/build/kept.py").write_text("new = 1\n")
+    os.utime(checkout / "tools/build/kept.py", (long_ago, long_ago))
+    (checkout / "link.txt").unlink()
+    (checkout / "link.txt").symlink_to("setup.py")
+
+    said = report(build(checkout))
+
+    assert {*built} <= {*said["files"]}
+    assert not {*stale} & {*said["files"]}
+    assert "torch/optim/_names/saving.py" in said["files"]
+    assert "torch/optim/_names/keys.py" not in said["files"]
+    assert os.readlink(copy / "link.txt") == "setup.py"
+    changed = {
+        path.relative_to(copy).as_posix()
+        for path in copy.rglob("*")
+        if path.is_file() and path.lstat().st_mtime > long_ago + 1
+    }
+    assert changed - {source.MARKER} == {
+        "link.txt",
+        "tools/build/kept.py",
+        "torch/optim/_names/saving.py",
+    }
+    assert (copy / "tools/build/kept.py").read_text() == "new = 1\n"
+
+
+def test_nothing_changed(checkout, build):
+    assert build(checkout).read_bytes() == build(checkout).read_bytes()
 
 
 def test_foreign_folder_is_not_replaced(checkout, build, tmp_path):
@@ -165,7 +200,7 @@ def test_checkout_with_changes_of_its_own(checkout, build, tmp_path):
         ToolError, match=r"optimizer\.py in .*pytorch is not the file that"
     ):
         build(checkout)
-    assert list((tmp_path / "build").iterdir()) == []
+    assert not (tmp_path / "build").exists()
 
 
 def test_overlay_file_that_is_there(checkout, build, tmp_path):
@@ -173,7 +208,7 @@ def test_overlay_file_that_is_there(checkout, build, tmp_path):
     (checkout / "torch/optim/_names/keys.py").write_text("KEYS = 2\n")
     with pytest.raises(ToolError, match=r"torch/optim/_names/keys\.py"):
         build(checkout)
-    assert list((tmp_path / "build").iterdir()) == []
+    assert not (tmp_path / "build").exists()
 
 
 @pytest.mark.parametrize(
@@ -193,15 +228,23 @@ def test_copy_inside_the_checkout_or_around_it(checkout, tmp_path, place):
 
 
 def test_file_that_cannot_be_copied(checkout, build, tmp_path, monkeypatch):
-    def fail(*arguments, **options):
-        raise shutil.Error([("some/file", "copy/file", "No space left on device")] * 2)
+    copies = iter(range(3))
 
-    monkeypatch.setattr("shutil.copytree", fail)
-    with pytest.raises(shutil.Error) as caught:
+    def copy(path, target, **options):
+        if next(copies, None) is None:
+            target.write_text("half of it")
+            raise OSError(28, "No space left on device", str(target))
+        shutil.copy(path, target, **options)
+
+    monkeypatch.setattr("shutil.copy2", copy)
+    with pytest.raises(OSError, match="No space left on device"):
         build(checkout)
-    said = sentence(caught.value)
-    assert said == "some/file cannot be copied: No space left on device."
-    assert list((tmp_path / "build").iterdir()) == []
+    monkeypatch.undo()
+    build(checkout)
+    there = tree(tmp_path / "build" / "source")
+    for name, content in tree(checkout).items():
+        if not name.startswith(("build/", "dist/", "test/", "torch/")):
+            assert there[name] == content
 
 
 def test_default_place():
