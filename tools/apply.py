@@ -67,7 +67,7 @@ def apply(
         f"{torch.folder} is PyTorch {state.release}: {len(new) - len(laid.overlay)} files "
         f"were changed and {len(laid.overlay)} added, revision {state.here} of the series. "
         "To put the originals back: python -m tools apply --revert"
-    )
+    ) + (laid.limits and f"\n{laid.limits}")
 
 
 def revert(torch: Torch | None = None) -> str:

@@ -49,6 +49,12 @@ def sentence(error: BaseException) -> str:
     return f"{what}. {advice}"
 
 
+def notice(text: str) -> None:
+    """Print what is no result to standard error, unless it is empty."""
+    if text:
+        print(text, file=sys.stderr, flush=True)
+
+
 def report(error: BaseException) -> int:
     """Print the sentence to standard error.
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tools import files, layout, series
+from tools import files, layout, releases, series
 from tools.errors import ToolError
 from tools.series import LABEL, Patch
 
@@ -66,6 +66,7 @@ class Series:
         overlay (dict[str, Path]): the new files by their path.
         revision (str): as :func:`tools.series.revision`.
         label (str): what versions get, as :func:`tools.series.label`.
+        limits (str): what users have to know, as :func:`tools.releases.limits`.
 
     Raises:
         ToolError: if one of the folders is damaged.
@@ -82,6 +83,7 @@ class Series:
         self.overlay = series.overlay_files(overlay_root)
         self.revision = series.revision(self.patches, self.overlay, patches_root)
         self.label = series.label(self.revision)
+        self.limits = releases.limits(release, patches_root)
 
 
 def contents(

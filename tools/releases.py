@@ -141,6 +141,27 @@ def find(version: str, root: Path = layout.PATCHES) -> Release:
     )
 
 
+def limits(version: str, root: Path = layout.PATCHES) -> str:
+    """What users of a release have to know before they name parameters.
+
+    Args:
+        version (str): a supported release.
+        root (Path): the folder of the patches.
+
+    Returns:
+        str: a sentence; empty for most releases.
+
+    Raises:
+        ToolError: as :func:`find`.
+    """
+    if not find(version, root).optimizers_only:
+        return ""
+    return (
+        f"Of PyTorch {version}, the optimizers alone are patched: give those no names "
+        "that go into distributed checkpoints, FSDP or ZeroRedundancyOptimizer."
+    )
+
+
 def order(version: str) -> tuple[int, ...]:
     """What a release sorts by.
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tools import files, layout, releases, series
-from tools.errors import ToolError
+from tools.errors import ToolError, notice
 from tools.patched import Series, labeled
 
 
@@ -67,10 +67,11 @@ def build(
     laid = Series(release, patches_root, overlay_root)
     with files.scratch() as scratch:
         sources = _files(checkout, laid, scratch)
-        print(f"Copying {checkout} to {destination}", file=sys.stderr)
+        notice(f"Copying {checkout} to {destination}")
         _update(destination, sources)
     _forget_packaging(destination)
     wheel = _hand_over(destination, labeled(release, laid.label), arguments)
+    notice(laid.limits)
     return _collect(wheel, out_dir)
 
 
@@ -192,7 +193,7 @@ def _hand_over(copy: Path, version: str, arguments: Sequence[str]) -> Path:
     environment = dict(os.environ)
     environment.setdefault("PYTORCH_BUILD_VERSION", version)
     environment.setdefault("PYTORCH_BUILD_NUMBER", "1")
-    print(f"Building in {copy}", file=sys.stderr)
+    notice(f"Building in {copy}")
     done = subprocess.run(
         [sys.executable, "setup.py", "bdist_wheel", *arguments],
         cwd=copy,

@@ -4,7 +4,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools import installed, layout, patched
+from tools import installed, layout, patched, releases
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ def status(
         )
     elif state.current:
         text = f"{torch}: {how}, with revision {state.here}, as in this repository."
-        text += stay
+        limits = releases.limits(state.release, patches_root)
+        text += (limits and f" {limits}") + stay
     elif revision == state.here:
         text = (
             f"{torch} says that it holds revision {revision} of the series, but its "

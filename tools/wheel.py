@@ -18,7 +18,7 @@ from typing import BinaryIO
 from urllib.parse import unquote
 
 from tools import archive, files, layout, patched, progress, record, releases
-from tools.errors import NO_SPACE, ToolError
+from tools.errors import NO_SPACE, ToolError, notice
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ def build(
         names = _new_names(wheel, new_version)
         changed[f"{wheel.info}/RECORD"] = _new_record(wheel, changed, names)
         _write(wheel, changed, names, target)
+    notice(laid.limits)
     return target
 
 

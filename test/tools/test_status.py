@@ -50,6 +50,24 @@ def status(repository: Path, site: Path) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
+def test_release_with_the_patches_of_optimizers_alone(
+    repository: Path, site: Path, tmp_path: Path
+) -> None:
+    listed = repository / "patches" / "releases"
+    text = listed.read_text()
+    listed.write_text(text.replace("python 3.10\n", "python 3.10  optimizers\n"))
+    limits = "Of PyTorch 2.13.0, the optimizers alone are patched"
+    assert limits in status(repository, site)[1]
+    official = next((tmp_path / "official").iterdir())
+    built = subprocess.run(
+        [sys.executable, "setup.py", "bdist_wheel", "--base-wheel", official],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+    )
+    assert built.stderr.startswith(limits)
+
+
 def test_patched(repository: Path, site: Path) -> None:
     code, said = status(repository, site)
     label = tiny_torch.label(repository)
