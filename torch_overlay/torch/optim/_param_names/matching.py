@@ -9,6 +9,7 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, repeat
+from operator import is_
 from typing import Any
 
 from torch import Tensor
@@ -142,12 +143,7 @@ def _match_by_name(sides: "_Sides", strict: bool, owner: str) -> Match:
             sides.entries.deciding_options,
         )
     elif not sides.problems:
-        one_each = len(sides.names) == len(saved.groups) == 1
-        order = (
-            [0]
-            if one_each
-            else pair_groups(sides.names, len(saved.groups), sides.saved_in)
-        )
+        order = sides.order_of_groups()
         if order is None:
             problems.append(
                 groups_differ(sides.names, len(saved.groups), sides.saved_in)
@@ -298,7 +294,11 @@ class _Sides:
         if tied:
             self._resolve_ties()
             found = {i: self.params.get(name) for i, name in self.name_of_id.items()}
-        has_other_keys = not saved.state.keys() <= found.keys()
+        # Mostly they are the ids themselves, which is found out without look-ups.
+        same_keys = len(saved.state) == len(self.ids) and all(
+            map(is_, saved.state, self.ids)
+        )
+        has_other_keys = not (same_keys or saved.state.keys() <= found.keys())
         self.ignored: set[Hashable] = {i for i, p in found.items() if p is None}
         self.missing: list[str] = []
         self.unexpected: list[Any] = []
@@ -400,6 +400,12 @@ class _Sides:
             names = map(self.name_of_id.__getitem__, group["params"])
             saved_in.update(zip(names, repeat(index)))
         return saved_in
+
+    def order_of_groups(self) -> list[int] | None:
+        """The index of the saved group for each group; None if the groups differ."""
+        if len(self.names) == len(self.saved.groups) == 1:
+            return [0]
+        return pair_groups(self.names, len(self.saved.groups), self.saved_in)
 
     def name_problems(self) -> list[str]:
         """Describe the names that only one side has."""
