@@ -1638,8 +1638,11 @@ class TestStrays(OptimTestCase):
             target.load_state_dict(state_dict, strict)
         self.assert_unchanged(target, before)
 
-    def test_of_no_parameter(self):
+    @parametrize("instead_of_another", [True, False])
+    def test_of_no_parameter(self, instead_of_another):
         state_dict = copy.deepcopy(_momenta("ab")[0].state_dict())
+        if instead_of_another:
+            del state_dict["state"]["b"]
         state_dict["state"]["x"] = {"momentum_buffer": torch.ones(2)}
         target, _ = _momenta("ab")
         with self.assertRaisesRegex(ValueError, 'Unexpected.*"x"'):
