@@ -213,6 +213,8 @@ class Machine:
         environment = {
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": "/root",
+            # Both are part of what ccache looks things up by
+            "LANG": "C.UTF-8",
             "LC_ALL": "C.UTF-8",
             "DEBIAN_FRONTEND": "noninteractive",
             "CCACHE_DIR": "/ccache",
