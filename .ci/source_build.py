@@ -128,16 +128,18 @@ flatc --cpp --gen-mutable --scoped-enums mobile_bytecode.fbs
 mv /src/unpacked /src/pytorch
 """
 
-#: The two builds: the folder that each compiles in, and its command there.
+#: Where both builds compile, each in a folder of its own that is mounted there: some of
+#: what is compiled has its path in it, and ccache finds it for both.
+COPY = "/optim-names/build/source"
+
+#: The two builds: where the command runs, and the command.
 BUILDS = {
     "unpatched": (
-        "/src/unpatched",
-        "/src/unpatched",
-        f"PYTORCH_BUILD_VERSION={RELEASE} PYTORCH_BUILD_NUMBER=1 python3 setup.py bdist_wheel "
-        "--dist-dir /wheels/unpatched",
+        COPY,
+        f"PYTORCH_BUILD_VERSION={RELEASE} PYTORCH_BUILD_NUMBER=1 python3 setup.py "
+        "bdist_wheel --dist-dir /wheels/unpatched",
     ),
     "patched": (
-        "/optim-names/build/source",
         "/optim-names",
         "python3 setup.py bdist_wheel --source /src/pytorch --dist-dir /wheels/patched",
     ),
@@ -164,13 +166,22 @@ class Machine:
         """Its file system."""
         return self.work / "chroot"
 
-    def run(self, title: str, script: str, folder: str = "/", **variables: str) -> int:
+    def run(
+        self,
+        title: str,
+        script: str,
+        folder: str = "/",
+        *,
+        name: str = "patched",
+        **variables: str,
+    ) -> int:
         """Run a script in it, show how far it is, and keep what it prints.
 
         Args:
             title (str): what it does; its log is named so.
             script (str): for bash, which stops at the first error.
             folder (str): where it runs.
+            name (str): which build's folder is mounted; one of :data:`BUILDS`.
             variables (str): of its environment.
 
         Returns:
@@ -185,7 +196,7 @@ class Machine:
         print(f"== {title}", flush=True)
         with (
             log.open("w") as written,
-            self._popen(script, folder, variables) as process,
+            self._popen(script, folder, name, variables) as process,
         ):
             assert process.stdout is not None
             for line in process.stdout:
@@ -204,11 +215,11 @@ class Machine:
 
     def read(self, script: str, folder: str = "/") -> str:
         """What a script prints."""
-        with self._popen(script, folder, {}) as process:
+        with self._popen(script, folder, "patched", {}) as process:
             return process.communicate()[0]
 
     def _popen(
-        self, script: str, folder: str, variables: dict[str, str]
+        self, script: str, folder: str, name: str, variables: dict[str, str]
     ) -> "subprocess.Popen[str]":
         environment = {
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
@@ -230,8 +241,9 @@ class Machine:
             "/ccache": f"--bind {shlex.quote(str(self.work / 'ccache'))}",
             "/wheels": f"--bind {shlex.quote(str(self.work / 'wheels'))}",
             "/optim-names": f"--bind {shlex.quote(str(ROOT))}",
-            # Not the clone's own, so that all clones share one
+            # Not the clone's own, so that all clones share them
             "/optim-names/build": f"--bind {shlex.quote(str(self.work / 'build'))}",
+            COPY: f"--bind {shlex.quote(str(self.work / 'copies' / name))}",
         }
         lines = ["set -e", f"cd {shlex.quote(str(self.root))}"]
         for place, what in mounts.items():
@@ -267,8 +279,16 @@ def main() -> int:
     if os.geteuid() or not shutil.which("debootstrap"):
         sys.exit("error: Run this as root, with debootstrap installed.")
     machine = Machine(options.work.resolve())
-    for name in ("build", "ccache", "logs", "wheels"):
-        (machine.work / name).mkdir(parents=True, exist_ok=True)
+    folders = (
+        "build",
+        "ccache",
+        "copies/patched",
+        "copies/unpatched",
+        "logs",
+        "wheels",
+    )
+    for folder in folders:
+        (machine.work / folder).mkdir(parents=True, exist_ok=True)
     if not machine.root.exists():
         bootstrap(machine, options.mirror or mirror())
     if not (machine.root / "src").exists():
@@ -282,9 +302,8 @@ def main() -> int:
         for name in BUILDS:
             install(machine, name)
         failed = test(machine)
-    folders = "/src/unpatched /optim-names/build /ccache"
-    used = machine.read(f"du -shc {folders} | tail -1").split()[0]
-    print("\n".join([*filter(None, figures), f"Disk, copies and ccache: {used}"]))
+    used = subprocess.run(["du", "-sh", machine.work], capture_output=True, text=True)
+    print("\n".join([*filter(None, figures), f"Disk: {used.stdout.split()[0]}"]))
     return failed
 
 
@@ -328,20 +347,25 @@ def build(machine: Machine, name: str) -> str:
     Returns:
         str: how long it took and what was compiled; empty if nothing was done.
     """
-    copy, folder, command = BUILDS[name]
+    folder, command = BUILDS[name]
     wheels = machine.work / "wheels" / name
     if name == "unpatched":
         if list(wheels.glob("*.whl")):
             return ""
-        if not (machine.root / copy[1:]).exists():
-            machine.run("copy", f"cp -a /src/pytorch /src/new\nmv /src/new {copy}")
+        place = machine.work / "copies" / name
+        if not any(place.iterdir()):
+            new = place.with_name("new")
+            shutil.rmtree(new, ignore_errors=True)
+            shutil.copytree(machine.root / "src" / "pytorch", new, symlinks=True)
+            place.rmdir()
+            new.rename(place)
     else:
         shutil.rmtree(wheels, ignore_errors=True)
     machine.read("ccache --zero-stats")
     start = time.monotonic()
     jobs = str(os.cpu_count() or 1)
-    variables = {**SETTINGS, "CCACHE_BASEDIR": copy, "MAX_JOBS": jobs}
-    steps = machine.run(f"build {name}", command, folder, **variables)
+    variables = {**SETTINGS, "CCACHE_BASEDIR": COPY, "MAX_JOBS": jobs}
+    steps = machine.run(f"build {name}", command, folder, name=name, **variables)
     seconds = time.monotonic() - start
     counts = dict(
         re.findall(r"^(\w+)\t(\d+)$", machine.read("ccache --print-stats"), re.M)

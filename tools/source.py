@@ -106,7 +106,8 @@ def _check_destination(checkout: Path, destination: Path) -> None:
             f"The checkout {checkout} and the place of its copy, {place}, lie inside "
             "each other. Move the checkout somewhere else."
         )
-    if destination.exists() and not (destination / MARKER).is_file():
+    own = (destination / MARKER).is_file()
+    if destination.exists() and not own and any(destination.iterdir()):
         raise ToolError(
             f"{destination} is in the way: it is not a copy that an earlier build made. "
             "Move it somewhere else."

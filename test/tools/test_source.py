@@ -164,6 +164,11 @@ def test_foreign_folder_is_not_replaced(checkout, build, tmp_path):
     assert foreign.read_text() == "mine"
 
 
+def test_empty_folder_is_not_in_the_way(checkout, build, tmp_path):
+    (tmp_path / "build" / "source").mkdir(parents=True)
+    assert build(checkout).exists()
+
+
 @pytest.mark.parametrize(
     "name", ["setup.py", "version.txt", "torch/optim/optimizer.py"]
 )
