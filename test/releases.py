@@ -45,6 +45,9 @@ RESULTS = layout.BUILD / "releases"
 #: What the reason of a failure begins with that the table does not have.
 UNKNOWN = "No reason is known"
 
+#: How many tests the page names for a reason.
+MOST = 10
+
 #: Seconds after which a file of tests has hung.
 PATIENCE = 3600
 
@@ -367,7 +370,8 @@ def updated(page: str, row: Sequence[str], failures: dict[str, list[str]]) -> st
     texts = dict(re.findall(r"^## (\d\S*)\n(.*?)(?=^## |\Z)", page, re.M | re.S))
     texts[row[0]] = "".join(
         f"\n* {reason}\n\n"
-        + "".join(f"  `{test.removeprefix('test/')}`\n" for test in tests)
+        + "".join(f"  `{test.removeprefix('test/')}`\n" for test in tests[:MOST])
+        + (f"  and {len(tests) - MOST} more\n" if len(tests) > MOST else "")
         for reason, tests in failures.items()
     )
     newest_first = sorted(rows, key=releases.order, reverse=True)

@@ -91,6 +91,10 @@ def test_page_keeps_other_releases() -> None:
     assert page.endswith("\n## 2.13.0\n\n* It is slow.\n\n  `x.py::T::test_b`\n")
     assert prove.updated(page, second, {}) == page
     assert "## 2.13.0" not in prove.updated(page, first, {})
+    many = {"It is slow.": [f"test/x.py::T::test_{i}" for i in range(prove.MOST + 2)]}
+    page = prove.updated(page, first, many)
+    assert page.endswith(f"  `x.py::T::test_{prove.MOST - 1}`\n  and 2 more\n")
+    assert prove.updated(page, second, {}) == page
 
 
 def test_environment_for_another_python(
