@@ -122,6 +122,17 @@ def test_release_that_needs_no_variant(workplace: Workplace) -> None:
     assert "line_30" not in text
 
 
+def test_release_that_is_ported_again_keeps_its_line(workplace: Workplace) -> None:
+    begin(workplace, "2.12.1", NEAR)
+    workplace.export()
+    file = workplace.patches / "releases"
+    line = "2.12.1  python 3.12  optimizers\n"
+    file.write_text(file.read_text().replace("2.12.1  python 3.11\n", line))
+    begin(workplace, "2.12.1", NEAR)
+    workplace.export()
+    assert file.read_text().endswith(line)
+
+
 def test_conflict(workplace: Workplace) -> None:
     before = workplace.written()
     with pytest.raises(ToolError) as caught:
