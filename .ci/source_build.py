@@ -6,8 +6,8 @@ The source is the source package of Debian 13, the one complete tree of PyTorch 
 package archive has: it takes libraries of the system in place of submodules. In
 DIR this makes a Debian 13 with what the package needs to be built, compiles it
 as it is, compiles it by this repository's ``python3 setup.py bdist_wheel --source``,
-installs both wheels, and runs upstream's ``test/test_optim.py`` on both and
-``test/test_optim.py`` of this repository on the patched one.
+installs both wheels, and runs upstream's ``test/test_optim.py`` on both and this
+repository's ``test/optim`` on the patched one.
 
 What is there stays: a run that was stopped goes on where it was, and ccache finds what
 was compiled before. Say it again after an edit of ``torch_overlay/``, and nothing is
@@ -213,9 +213,9 @@ class Machine:
         print(f"   done in {time.monotonic() - start:.0f} s", flush=True)
         return steps
 
-    def read(self, script: str, folder: str = "/") -> str:
+    def read(self, script: str) -> str:
         """What a script prints."""
-        with self._popen(script, folder, "patched", {}) as process:
+        with self._popen(script, "/", "patched", {}) as process:
             return process.communicate()[0]
 
     def _popen(
