@@ -9,7 +9,7 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, repeat
-from operator import is_
+from operator import eq, is_
 from typing import Any
 
 from torch import Tensor
@@ -285,10 +285,16 @@ class _Sides:
         self.ids = list(chain.from_iterable(group["params"] for group in saved.groups))
         self.saved_names = list(chain.from_iterable(saved.names.groups or []))
         self.problems: list[str] = []
-        found = dict(zip(self.ids, map(self.params.get, self.saved_names)))
-        num_params = sum(map(len, self.names))
+        own_names = list(chain.from_iterable(self.names))
+        found: Mapping[Hashable, Tensor | None] = self.params
+        # Mostly they are the same, in the same order: no look-ups then.
+        if not saved.names.named or self.saved_names != own_names:
+            found = dict(zip(self.ids, map(self.params.get, self.saved_names)))
+        # Sorted rather than in a set: they often ascend, and there may be a million.
+        own_ids = sorted(map(id, self.params.values()))
         tied = (
-            len(set(map(id, self.params.values()))) != num_params
+            len(own_ids) != len(own_names)
+            or any(map(eq, own_ids, own_ids[1:]))
             or len(found) != len(self.ids)
         )  # fmt: skip
         if tied:
@@ -306,9 +312,9 @@ class _Sides:
             theirs = dict.fromkeys(self.name_of_id.values())
             self.missing = [name for name in self.params if name not in theirs]
             self.unexpected = [name for name in theirs if name not in self.params]
-        for param_id in self.ignored:
-            del found[param_id]
         self.params_of_ids = found
+        if self.ignored:
+            self.params_of_ids = {i: p for i, p in found.items() if p is not None}
         if has_other_keys:
             self._look_at_other_keys(names.params.keys())
 
