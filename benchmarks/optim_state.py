@@ -171,7 +171,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--minutes",
         type=float,
-        default=10,
+        default=15,
         metavar="M",
         help=f"after them, {rounds.LEAST} rounds are enough for what is left",
     )

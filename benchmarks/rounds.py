@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,10 @@ from tools.errors import ToolError
 
 #: Rounds that are made however long they take: from fewer, no range follows.
 LEAST = 6
+
+#: A round takes the shortest time of each call from this many turns, or from as many as
+#: begin within some seconds.
+TURNS, SECONDS = 20, 15
 
 #: Half the range of a ratio, as a share of it: rounds end below the first, and the
 #: ratio is not claimed above the second.
@@ -110,9 +114,11 @@ def measure(
 ) -> list[Measured]:
     """Measure all calls of some rows once a round, until their ratios are settled.
 
-    Every other round goes backwards, so that no call always comes first. Where
-    rounds are short, each has new processes: where things lie in memory differs
-    between two processes with the same code, too, and some are always slower.
+    Other work on the machine only ever adds time, mostly in bursts; so a round takes
+    several turns, and the shortest time of each call. Every other turn goes backwards,
+    so that no call always comes first. Where rounds are short, each has new processes:
+    where things lie in memory differs between two processes with the same code, too,
+    and some are always slower.
 
     Args:
         section (Section): says how.
@@ -133,9 +139,9 @@ def measure(
             if fresh or number == 0:
                 stack.close()
                 ask = stack.enter_context(asking())
-            for call in calls[:: -1 if number % 2 else 1]:
+            for call, value in _shortest(calls, ask, 1 if section.exact else TURNS):
                 parameters = call.size if section.per_parameter else 1
-                values[call].append(ask(call) / parameters)
+                values[call].append(value / parameters)
             found = [
                 Measured(section, row, values[row.base], values[row.ours])
                 for row in rows
@@ -144,6 +150,20 @@ def measure(
             if section.exact or (number + 1 >= LEAST and late):
                 break
     return found
+
+
+def _shortest(
+    calls: Sequence[Call], ask: Ask, most: int
+) -> Iterable[tuple[Call, float]]:
+    """The shortest time of each call, in turns."""
+    shortest = dict.fromkeys(calls, math.inf)
+    until = time.monotonic() + SECONDS
+    for turn in range(most):
+        for call in calls[:: -1 if turn % 2 else 1]:
+            shortest[call] = min(shortest[call], ask(call))
+        if time.monotonic() > until:
+            break
+    return shortest.items()
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ from workloads import COUNTED, TIMED, Call, Subject
 CLOCK = time.perf_counter if sys.platform == "win32" else time.process_time
 
 #: Seconds to measure for; shorter calls are repeated.
-ENOUGH = 0.1
+ENOUGH = 0.02
 
 
 class Worker:
