@@ -210,7 +210,7 @@ def workers(environments: Mapping[Kind, Mapping[str, str]]) -> Iterator[Ask]:
             stream = processes[call.kind].stdin
             assert stream is not None
             with contextlib.suppress(BrokenPipeError):
-                stream.write(json.dumps([call.workload, call.size]) + "\n")
+                stream.write(json.dumps([call.workload, call.size, call.enough]) + "\n")
                 stream.flush()
             return float(answer(call.kind, f"at '{call.workload}', {call.size:,}"))
 

@@ -25,9 +25,6 @@ from workloads import COUNTED, TIMED, Call, Subject
 #: that clock is too coarse.
 CLOCK = time.perf_counter if sys.platform == "win32" else time.process_time
 
-#: Seconds to measure for; shorter calls are repeated.
-ENOUGH = 0.02
-
 
 class Worker:
     """What a worker keeps between two requests: parameters and calls by size."""
@@ -36,12 +33,13 @@ class Worker:
         self._subjects: dict[int, Subject] = {}
         self._calls: dict[tuple[str, int], Call] = {}
 
-    def answer(self, workload: str, size: int) -> float:
+    def answer(self, workload: str, size: int, enough: float) -> float:
         """Measure.
 
         Args:
             workload (str): a name in :mod:`workloads`.
             size (int): the number of parameters.
+            enough (float): the seconds to measure for; shorter calls are repeated.
 
         Returns:
             float: the seconds of a call, or what is counted.
@@ -56,17 +54,17 @@ class Worker:
             # look at what the call made, and not at the parameters of all sizes.
             gc.collect()
             gc.freeze()
-        return seconds(self._calls[workload, size])
+        return seconds(self._calls[workload, size], enough)
 
 
-def seconds(call: Call) -> float:
+def seconds(call: Call, enough: float) -> float:
     """The processor time of a call, in seconds."""
     # timeit turns garbage collection off, but a program has it.
     timer = timeit.Timer(call, setup=gc.enable, timer=CLOCK)
     once = timer.timeit(1)
-    if once >= ENOUGH:
+    if once >= enough:
         return once
-    number = ceil(ENOUGH / max(once, 1e-6))
+    number = ceil(enough / max(once, 1e-6))
     return timer.timeit(number) / number
 
 
