@@ -375,7 +375,7 @@ def _parser() -> argparse.ArgumentParser:
         "branch",
         _branch,
         "make a branch of the series in a checkout of PyTorch",
-        "It has a commit for each section of patches/series, and one with the tests. "
+        "It has a commit for each section of patches/series, with its tests. "
         "Where upstream has moved, it stops in the middle of 'git cherry-pick'. Nothing "
         "is pushed.",
     )
@@ -405,7 +405,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--keep",
         action="store_true",
-        help="write what is committed above the tests to patches/source-only",
+        help="write what is committed above the series to patches/source-only",
     )
 
     command = add(

@@ -11,49 +11,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from tools import export, files, git, layout, port, series, stack, tree
+from tools import export, files, git, layout, port, series, stack, tree, upstream_tests
 from tools.errors import ToolError
 from tools.series import Patch, Section
 
 
 NAME = tree.BRANCH
 
-#: The title of the last commit.
-TESTS_TITLE = "test: parameter names in optimizers"
-
 #: What the line of a patch begins with that is not in the branch.
 LEFT_OUT = "left out "
-
-#: The folders of tests that lie where upstream has its own.
-TEST_FOLDERS = ("test/optim", "test/distributed", "test/inductor")
-
-#: Tests and helpers that are tied to this repository: they compare with the release,
-#: read its documents, or carry checkpoints of older releases.
-TIED = {
-    "test/distributed/_cases_dcp.py",
-    "test/distributed/_cases_fsdp.py",
-    "test/distributed/_cases_optim.py",
-    "test/distributed/_exchange.py",
-    "test/distributed/_files_dcp.py",
-    "test/distributed/_parity.py",
-    "test/distributed/test_exchange.py",
-    "test/distributed/test_named_checkpoint.py",
-    "test/distributed/test_resharding.py",
-    "test/distributed/test_unnamed_dcp.py",
-    "test/distributed/test_unnamed_fsdp.py",
-    "test/distributed/test_unnamed_optim.py",
-    "test/optim/_guard.py",
-    "test/optim/_parity_cases.py",
-    "test/optim/_stock.py",
-    "test/optim/test_as_the_release.py",
-    "test/optim/test_docs.py",
-    "test/optim/test_old_releases.py",
-    "test/optim/test_unnamed_parity.py",
-}
-
-_GUARD = re.compile(
-    rb"from _guard import require_patched_torch\n\n\nrequire_patched_torch\(\)\n\n"
-)
 
 #: While picks go on: the revision below them, and what is picked.
 _ONTO = "refs/optim-names/onto"
@@ -102,11 +68,13 @@ def branch(
     if not re.fullmatch(r"[^<>\n]+ <[^<> \n]+>", author):
         raise ToolError(f"'{author}' is no author; write 'NAME <MAIL>'.")
     tip = _checked(checkout, onto)
+    parts = upstream_tests.by_section([section.title for section in sections], root)
+    tests = {section.patches[-1]: part for section, part in zip(sections, parts)}
     if fine:
         patches = [patch for section in sections for patch in section.patches]
         sections = [Section(series.message(patch)[0], [patch]) for patch in patches]
     others = _source_only(checkout, tip, root)
-    stream = b"".join(_commits(sections, sources, others, author, root))
+    stream = b"".join(_commits(sections, sources, tests, others, author, root))
     git.output(checkout, "fast-import", "--quiet", "--force", stdin=stream)
     _refuse_to_replace(checkout, tip)
     git.output(checkout, "switch", "--quiet", "--create", NAME, tip)
@@ -227,6 +195,7 @@ def _checked(checkout: Path, onto: str) -> str:
 def _commits(
     sections: Sequence[Section],
     sources: Mapping[str, bytes],
+    tests: Mapping[Patch, Mapping[str, bytes]],
     others: tuple[Mapping[str, bytes], _Made],
     author: str,
     root: Path,
@@ -242,15 +211,13 @@ def _commits(
     yield from tree.commit_stream(_MADE, "PyTorch\n", {**base, **others[0]})
     yield f"reset {_BASE}\nfrom {_MADE}\n\n".encode()
     before: dict[str, bytes | None] = dict(base)
-    date = ""
     for step in stack.steps(sections, sources, overlay):
-        after = {**step.patched, **step.overlay}
+        last = step.section.patches[-1]
+        after = {**step.patched, **step.overlay, **tests.get(last, {})}
         new = {p: content for p, content in after.items() if before.get(p) != content}
         before |= new
-        date = _date(step.section.patches[-1])
-        yield from tree.commit_stream(_MADE, _message(step.section), new, author, date)
-    if tests := upstream_tests(root):
-        yield from tree.commit_stream(_MADE, f"{TESTS_TITLE}\n", tests, author, date)
+        message = _message(step.section)
+        yield from tree.commit_stream(_MADE, message, new, author, _date(last))
     for patch, after in others[1]:
         message = "\n\n".join(series.message(patch)) + "\n"
         yield from tree.commit_stream(_MADE, message, after, author, _date(patch))
@@ -281,7 +248,7 @@ def _source_only(
 
 
 def keep(checkout: Path, *, root: Path = layout.ROOT) -> list[Path]:
-    """Write the commits above that of the tests as the source-only patches.
+    """Write the commits above those of the series as the source-only patches.
 
     Args:
         checkout (Path): a checkout with the branch that :func:`branch` made.
@@ -293,10 +260,16 @@ def keep(checkout: Path, *, root: Path = layout.ROOT) -> list[Path]:
     Raises:
         ToolError: if there is no such branch, or a commit touches ``torch/``.
     """
-    log = ("log", "--format=%H", "--fixed-strings", f"--grep={TESTS_TITLE}", NAME)
-    found = git.output(checkout, *log, "--").split() if _has(checkout, NAME) else []
+    last = series.sections(root=root / layout.PATCHES.name)[-1]
+    ends = {last.title, series.message(last.patches[-1])[0]}
+    log = ("log", "--format=%H %s", NAME, "--")
+    lines = git.output(checkout, *log).splitlines() if _has(checkout, NAME) else []
+    found = [line[:40] for line in lines if line[41:] in ends]
     if not found:
-        raise ToolError(f"{checkout} has no branch {NAME} with a commit of the tests.")
+        raise ToolError(
+            f"{checkout} has no branch {NAME} with a commit '{last.title}', above which "
+            "source-only patches lie."
+        )
     above = f"{found[0]}..{NAME}"
     if touched := git.output(checkout, "log", "--format=%s", above, "--", "torch"):
         raise ToolError(
@@ -310,25 +283,6 @@ def keep(checkout: Path, *, root: Path = layout.ROOT) -> list[Path]:
         by = f"From: {tree.AUTHOR} <{tree.EMAIL}>".encode()
         contents[folder / name] = re.sub(rb"(?m)^From: .*", by, mail, count=1)
     return files.replace(contents)
-
-
-def upstream_tests(root: Path = layout.ROOT) -> dict[str, bytes]:
-    """The tests that go upstream, where they lie there.
-
-    Args:
-        root (Path): the folder with ``test/``.
-
-    Returns:
-        dict[str, bytes]: POSIX path to content, without the guard against a torch
-        that is not patched.
-    """
-    found = [file for f in TEST_FOLDERS for file in sorted((root / f).glob("*.py"))]
-    paths = {file.relative_to(root).as_posix(): file for file in found}
-    return {
-        path: _GUARD.sub(b"", file.read_bytes())
-        for path, file in paths.items()
-        if path not in TIED
-    }
 
 
 def _message(section: Section) -> str:

@@ -241,9 +241,8 @@ class TestThirdParties(OptimTestCase):
                     made.add_param_group({"params": params})
 
 
-for case in (TestQuietRollback, TestThirdParties):
-    instantiate_parametrized_tests(case)
-del case
+instantiate_parametrized_tests(TestQuietRollback)
+instantiate_parametrized_tests(TestThirdParties)
 
 
 if __name__ == "__main__":

@@ -351,9 +351,9 @@ class TestOtherClasses(OptimTestCase):
 
 
 instantiate_device_type_tests(TestOtherClasses, globals(), only_for=DEVICE_TYPES)
-for case in (TestNamesForOldFiles, TestErrorsSayTheRemedy, TestResult):
-    instantiate_parametrized_tests(case)
-del case
+instantiate_parametrized_tests(TestNamesForOldFiles)
+instantiate_parametrized_tests(TestErrorsSayTheRemedy)
+instantiate_parametrized_tests(TestResult)
 
 
 if __name__ == "__main__":

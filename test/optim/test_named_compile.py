@@ -375,9 +375,8 @@ class TestCompiledTraining(CompileTestCase):
 
 instantiate_device_type_tests(TestCompiledSteps, globals(), only_for=DEVICE_TYPES)
 
-for case in (TestGuards, TestCompiledTraining):
-    instantiate_parametrized_tests(case)
-del case
+instantiate_parametrized_tests(TestGuards)
+instantiate_parametrized_tests(TestCompiledTraining)
 
 
 if __name__ == "__main__":

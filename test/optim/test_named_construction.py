@@ -42,9 +42,6 @@ from torch.testing._internal.common_utils import (
 )
 
 
-#: From how many groups on not all of them are read for each one that is added.
-
-
 # Whatever holds names and parameters, and makes the same param group of them.
 FORMS: dict[str, Callable[[dict[str, Parameter]], Any]] = {
     "pairs": lambda params: list(params.items()),

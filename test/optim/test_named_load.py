@@ -1002,15 +1002,11 @@ class TestPartialLoad(OptimTestCase):
         self.assertEqual(own, {"theirs": 1, "both": 2})
 
 
-for case in (
-    TestMatchingTable,
-    TestShuffledLoad,
-    TestFailedLoad,
-    TestLoadHooks,
-    TestPartialLoad,
-):
-    instantiate_device_type_tests(case, globals(), only_for=DEVICE_TYPES)
-del case
+instantiate_device_type_tests(TestMatchingTable, globals(), only_for=DEVICE_TYPES)
+instantiate_device_type_tests(TestShuffledLoad, globals(), only_for=DEVICE_TYPES)
+instantiate_device_type_tests(TestFailedLoad, globals(), only_for=DEVICE_TYPES)
+instantiate_device_type_tests(TestLoadHooks, globals(), only_for=DEVICE_TYPES)
+instantiate_device_type_tests(TestPartialLoad, globals(), only_for=DEVICE_TYPES)
 
 
 def _momenta(*groups: str, lr: float | None = None) -> tuple[SGD, dict[str, Parameter]]:
@@ -1871,20 +1867,16 @@ class TestOwnLoad(OptimTestCase):
         self.assertEqual(names_of(target), [["b", "a"]])
 
 
-for case in (
-    TestGroupRule,
-    TestTiedParameters,
-    TestFlatHistory,
-    TestCasting,
-    TestPartialGroups,
-    TestStateAlone,
-    TestStrays,
-    TestDecidingOptions,
-    TestUnknownState,
-    TestOwnLoad,
-):
-    instantiate_parametrized_tests(case)
-del case
+instantiate_parametrized_tests(TestGroupRule)
+instantiate_parametrized_tests(TestTiedParameters)
+instantiate_parametrized_tests(TestFlatHistory)
+instantiate_parametrized_tests(TestCasting)
+instantiate_parametrized_tests(TestPartialGroups)
+instantiate_parametrized_tests(TestStateAlone)
+instantiate_parametrized_tests(TestStrays)
+instantiate_parametrized_tests(TestDecidingOptions)
+instantiate_parametrized_tests(TestUnknownState)
+instantiate_parametrized_tests(TestOwnLoad)
 
 
 if __name__ == "__main__":

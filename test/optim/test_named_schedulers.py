@@ -639,9 +639,10 @@ class TestSubclasses(OptimTestCase):
         self.assertEqual(scheduler.state_dict(), {"last_epoch": 4})
 
 
-for case in (TestResume, TestPartialLoads, TestFiles, TestSubclasses):
-    instantiate_parametrized_tests(case)
-del case
+instantiate_parametrized_tests(TestResume)
+instantiate_parametrized_tests(TestPartialLoads)
+instantiate_parametrized_tests(TestFiles)
+instantiate_parametrized_tests(TestSubclasses)
 
 
 if __name__ == "__main__":

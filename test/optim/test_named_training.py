@@ -330,9 +330,9 @@ class TestNamedAveraging(OptimTestCase):
         )
 
 
-for case in (TestNamedSchedulers, TestNamedScaling, TestNamedAveraging):
-    instantiate_parametrized_tests(case)
-del case
+instantiate_parametrized_tests(TestNamedSchedulers)
+instantiate_parametrized_tests(TestNamedScaling)
+instantiate_parametrized_tests(TestNamedAveraging)
 
 
 if __name__ == "__main__":

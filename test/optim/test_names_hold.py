@@ -215,9 +215,8 @@ class TestLazyParameters(OptimTestCase):
 
 
 instantiate_device_type_tests(TestLazyParameters, globals(), only_for=DEVICE_TYPES)
-for case in (TestPositionalLoads, TestAnnotatedOrder):
-    instantiate_parametrized_tests(case)
-del case
+instantiate_parametrized_tests(TestPositionalLoads)
+instantiate_parametrized_tests(TestAnnotatedOrder)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Tests of tools.branch: the series in a checkout of PyTorch."""
 
-import ast
 import os
 import re
 import shutil
@@ -94,12 +93,11 @@ def join_sections(workplace: Workplace) -> None:
 def test_commits(workplace: Workplace, checkout: Checkout) -> None:
     write(workplace.root, TESTS)
     lines = lay(workplace, checkout)
-    titles = ["Name the first", "Name the second", branch.TESTS_TITLE]
+    titles = ["Name the first", "Name the second"]
     assert checkout.titles() == titles
     assert [re.sub(r"^\w+  ", "", line) for line in lines] == [
         f"+2 -2  {titles[0]}",
-        f"+3 -2  {titles[1]}",
-        f"+3 -0  {titles[2]}",
+        f"+6 -2  {titles[1]}",
     ]
     assert checkout.git("branch", "--show-current") == "optim-names\n"
     assert checkout.git("status", "--porcelain") == ""
@@ -108,15 +106,23 @@ def test_commits(workplace: Workplace, checkout: Checkout) -> None:
     assert checkout.read("CMakeLists.txt") == "cmake\n"
     # The overlay comes when it is used, or else at the end.
     module = "torch/optim/_names/__init__.py"
-    assert module not in checkout.files("HEAD~2")
-    assert module in checkout.files("HEAD~1")
+    assert module not in checkout.files("HEAD~1")
+    assert module in checkout.files("HEAD")
     assert checkout.git("for-each-ref", "refs/optim-names") == ""
 
 
-def test_tests(workplace: Workplace, checkout: Checkout) -> None:
-    write(workplace.root, TESTS)
-    lay(workplace, checkout)
-    assert checkout.files("HEAD") == ["test/optim/test_a.py"]
+@pytest.mark.parametrize("fine", [False, True])
+def test_tests(workplace: Workplace, checkout: Checkout, fine: bool) -> None:
+    order = workplace.patches / "series"
+    order.write_text(order.read_text().replace("0002-", "# == Name all\n0002-"))
+    table = "[Name the first]\ntest/optim/test_b.py\n"
+    test = "class TestOne:\n    def test_a(self): ...\n"
+    write(workplace.root, {**TESTS, "test/sections.txt": table})
+    write(workplace.root, {"test/optim/test_b.py": test})
+    lay(workplace, checkout, fine=fine)
+    tests = [[f for f in checkout.files(c) if "test" in f] for c in ("HEAD~1", "HEAD")]
+    assert tests == [["test/optim/test_b.py"], ["test/optim/test_a.py"]]
+    assert not (checkout.root / "test/optim/_guard.py").exists()
     assert checkout.read("test/optim/test_a.py") == "import sys\n\nimport torch\n"
 
 
@@ -180,8 +186,8 @@ def test_conflict(workplace: Workplace, tmp_path: Path) -> None:
     text = re.sub(r"(?s)<{7}.*>{7}[^\n]*\n", both, checkout.read())
     write(checkout.root, {PATH: text})
     checkout.git("add", PATH)
-    assert len(branch.go_on(checkout.root, root=workplace.root)) == 3
-    assert checkout.titles()[1:] == ["Name the second", branch.TESTS_TITLE]
+    assert len(branch.go_on(checkout.root, root=workplace.root)) == 2
+    assert checkout.titles()[1:] == ["Name the second"]
     log = checkout.git("log", "--format=%an <%ae>%n%cn <%ce>", "main..HEAD")
     assert {*log.splitlines()} == {SOMEBODY}
     assert both in checkout.read()
@@ -230,9 +236,8 @@ def test_commit_by_hand(workplace: Workplace, tmp_path: Path) -> None:
         lay(workplace, checkout)
     checkout.git("checkout", "-q", "--theirs", PATH)
     checkout.git("commit", "-q", "-a", "-m", "Name the second by hand")
-    assert len(branch.go_on(checkout.root, root=workplace.root)) == 3
-    titles = ["Name the first", "Name the second by hand", branch.TESTS_TITLE]
-    assert checkout.titles() == titles
+    assert len(branch.go_on(checkout.root, root=workplace.root)) == 2
+    assert checkout.titles() == ["Name the first", "Name the second by hand"]
 
 
 @pytest.mark.parametrize(
@@ -295,8 +300,8 @@ def test_source_only(workplace: Workplace, checkout: Checkout, tmp_path: Path) -
         p.name for p in series.patches(root=kept.parents[1])
     ]
     other = Checkout(tmp_path / "other")
-    assert len(lay(workplace, other, author=SOMEBODY)) == 4
-    assert other.titles()[2:] == [branch.TESTS_TITLE, "Say so"]
+    assert len(lay(workplace, other, author=SOMEBODY)) == 3
+    assert other.titles()[2:] == ["Say so"]
     assert other.read("CMakeLists.txt") == "# Named\ncmake\n"
     message = other.git("log", "-1", "--format=%an <%ae>%n%B")
     assert message == f"{SOMEBODY}\nSay so\n\nNothing did.\n\n"
@@ -317,10 +322,10 @@ def test_source_only_that_does_not_apply(
         write(other.root, {"CMakeLists.txt": content})
     other.git("commit", "-q", "-a", "-m", "Move on")
     lines = lay(workplace, other)
-    assert lines[3:] == [
+    assert lines[2:] == [
         f"left out {kept}: CMakeLists.txt is not there, or is another file than it is for"
     ]
-    assert other.titles()[2:] == [branch.TESTS_TITLE]
+    assert other.titles()[2:] == []
 
 
 def test_source_only_that_goes(workplace: Workplace, checkout: Checkout) -> None:
@@ -340,20 +345,6 @@ def test_what_cannot_be_kept(workplace: Workplace, checkout: Checkout) -> None:
     with pytest.raises(ToolError, match="'Wrong place' changes torch/"):
         branch.keep(checkout.root, root=workplace.root)
     assert kept.read_bytes() == before
-
-
-def test_tests_that_move_need_no_file_that_stays() -> None:
-    moving = branch.upstream_tests()
-    stay = {Path(path).stem for path in branch.TIED}
-    for path, source in moving.items():
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.ImportFrom):
-                assert node.module not in stay, path
-            elif isinstance(node, ast.Import):
-                assert stay.isdisjoint(a.name for a in node.names), path
-    assert "test/optim/test_named_load.py" in moving
-    for path in branch.TIED:
-        assert (layout.ROOT / path).is_file()
 
 
 def test_command(workplace: Workplace, checkout: Checkout) -> None:

@@ -18,8 +18,9 @@ from tools.series import Section
 
 #: After each section, what its tests say: nothing if they pass.
 OUTCOMES: list[dict[str, str | None]] = [
-    {"a": "", "b": "no such name", "c": None, "d": ""},
-    {"a": "", "b": "", "c": None, "d": "is broken"},
+    {"a": "", "b": "no such name", "c": None, "d": "no such name", "e": ""},
+    {"a": "", "b": "no such name", "c": None, "d": "", "e": "is broken"},
+    {"a": "", "b": "", "c": None, "d": "is broken", "e": "is broken"},
 ]
 
 
@@ -44,14 +45,75 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_tests_that_begin_to_pass_and_that_break(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert sections.prove(["test/optim"]) == [
+    belongs, broken = sections.prove(["test/optim"])
+    assert belongs == {"a": "", "b": "second"}
+    assert broken == [
+        "After 'first', e fails: is broken. It passed without the series.",
         "After 'second', d fails: is broken. It passed after 'first'.",
         "In the end, d fails: is broken",
+        "In the end, e fails: is broken",
     ]
     lines = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
-    assert lines == [["1", "2", "2", "1", "first"], ["2", "1", "2", "1", "second"]]
+    assert lines == [
+        "0 2 2 2 PyTorch as it is".split(),
+        "1 1 2 2 first".split(),
+        "2 1 2 2 second".split(),
+    ]
 
 
 def test_some_sections(capsys: pytest.CaptureFixture[str]) -> None:
-    assert sections.prove(["test/optim"], [1]) == ["In the end, b fails: no such name"]
+    _, broken = sections.prove(["test/optim"], [0])
+    assert broken == [f"In the end, {test} fails: no such name" for test in "bd"]
     assert "second" not in capsys.readouterr().out
+
+
+def test_tests_that_are_skipped_after_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.undo()
+    runs = []
+
+    def pytest_of(python: str, tests: list[str], torch: Path) -> dict[str, str | None]:
+        runs.append(tests)
+        answers: list[dict[str, str | None]] = [
+            {"a": "", "b": "fails", "c": None, "d": None},
+            {"c": None, "d": ""},
+            {"c": None},
+        ]
+        return answers[len(runs) - 1]
+
+    monkeypatch.setattr(sections.proof, "pytest", pytest_of)
+    monkeypatch.setattr(sections.view, "mirror", lambda *of: None)
+    found = sections.run(Path(), {}, ["file"])
+    assert found == {"a": "", "b": "fails", "c": None, "d": ""}
+    # "c" is skipped without a failure before it, too.
+    assert runs == [["file"], ["c", "d"], ["c"]]
+
+
+SOURCE = """\
+class TestOne:
+    def test_a(self): ...
+    def test_a_b(self): ...
+
+class TestOneMore:
+    def test_a(self): ...
+    def test_b(self): ...
+    def test_c(self): ...
+"""
+
+
+def test_table() -> None:
+    file = "test/optim/test_x.py"
+    belongs = {
+        f"{file}::TestOneCPU::test_a_SGD_cpu": "first",
+        f"{file}::TestOneCPU::test_a_Adam_cpu": "second",
+        f"{file}::TestOneCPU::test_a_b_SGD_cpu": "first",
+        f"{file}::TestOneMore::test_a": "third",
+        f"{file}::TestOneMore::test_c": "",
+        "test/optim/test_y.py::TestOne::test_a": "second",
+    }
+    table = sections.table(belongs, {file: SOURCE}, ["first", "second", "third", "all"])
+    assert table == (
+        f"{sections._HEAD}\n[first]\n{file}\n\n[second]\n{file}::TestOne::test_a\n"
+        f"\n[third]\n{file}::TestOneMore::test_a\n\n[all]\n{file}::TestOneMore::test_b\n"
+    )
