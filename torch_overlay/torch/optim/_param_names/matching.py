@@ -286,7 +286,7 @@ class _Sides:
         self.saved_names = list(chain.from_iterable(saved.names.groups or []))
         self.problems: list[str] = []
         own_names = list(chain.from_iterable(self.names))
-        found: Mapping[Hashable, Tensor | None] = self.params
+        found: Mapping[Any, Any] = self.params
         # Mostly they are the same, in the same order: no look-ups then.
         if not saved.names.named or self.saved_names != own_names:
             found = dict(zip(self.ids, map(self.params.get, self.saved_names)))
