@@ -11,6 +11,11 @@ KINDS: tuple[Kind, ...] = ("stock", "patched")
 SHORT = 10_000
 
 
+#: The seconds to measure for; and beside a call that takes seconds, so that no burst of
+#: other work hits only one of the two.
+ENOUGH, LONG = 0.02, 2.0
+
+
 @dataclass(frozen=True)
 class Call:
     """A workload, in a process with one of the two torches, at one size."""
@@ -20,7 +25,7 @@ class Call:
     #: The number of parameters.
     size: int = 0
     #: The seconds to measure for; shorter calls are repeated.
-    enough: float = 0.02
+    enough: float = ENOUGH
 
 
 @dataclass(frozen=True)
@@ -76,11 +81,6 @@ class Section:
 STOCK_AND_OURS = ("stock", "with the series")
 
 
-#: The seconds to measure for beside a call that takes seconds: no burst of other work
-#: is to hit only one of the two.
-LONG = 2.0
-
-
 def _pair(
     what: str,
     workload: str,
@@ -88,7 +88,7 @@ def _pair(
     target: float,
     base: str = "",
     shown: int = 0,
-    enough: float = 0.02,
+    enough: float = ENOUGH,
 ) -> Row:
     """A workload with the series against one of stock.
 
@@ -125,7 +125,7 @@ def _load(how: str, workload: str, *sizes: int) -> list[Row]:
             target=100 if size == 30_000 else 1,
             base="load index",
             shown=max(size, 1_000),
-            enough=LONG if size == 30_000 else 0.02,
+            enough=LONG if size == 30_000 else ENOUGH,
         )
         for size in sizes
     ]

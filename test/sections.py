@@ -167,7 +167,7 @@ def table(
                 number[method] = max(number[method], begins)
         # What is always skipped comes last.
         last = len(titles) - 1
-        by_method = {m: last if n is _NEVER else n for m, n in number.items()}
+        by_method = {m: last if n == _NEVER else n for m, n in number.items()}
         found = [n for n in by_method.values() if n >= 0]
         of_file = entries[path] = min(found, default=last)
         by_method = {m: max(n, of_file) for m, n in by_method.items()}

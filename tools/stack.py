@@ -127,7 +127,7 @@ def _reduced(
             kept = [name for name in bound if f"{package}.{name}" in wanted]
             if kept == bound:
                 continue
-            new = _import(node.module or "", kept)
+            new = import_from(node.module or "", kept) if kept else ""
         elif isinstance(node, ast.Assign) and ast.unparse(node).startswith("__all__ "):
             bound = ast.literal_eval(node.value)
             kept = [name for name in bound if f"{package}.{name}" in wanted]
@@ -142,12 +142,19 @@ def _reduced(
     return f"{''.join(lines).rstrip()}\n".encode()
 
 
-def _import(module: str, bound: Sequence[str]) -> str:
-    line = f"from {module} import {', '.join(bound)}\n"
+def import_from(module: str, bound: Sequence[str], comment: str = "") -> str:
+    """The import of some names, as upstream's formatter has it.
+
+    Args:
+        module (str): what they are imported from.
+        bound (Sequence[str]): the names.
+        comment (str): what stands behind them, with the spaces before it.
+    """
+    line = f"from {module} import {', '.join(bound)}{comment}\n"
     if len(line) > _COLUMNS + 1:
         names = "".join(f"    {name},\n" for name in bound)
-        line = f"from {module} import (\n{names})\n"
-    return line if bound else ""
+        line = f"from {module} import ({comment}\n{names})\n"
+    return line
 
 
 def _docstring(text: str, missing: set[str]) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
 
-from tools import layout
+from tools import layout, stack
 
 
 #: The folders of tests that lie where upstream has its own.
@@ -47,8 +47,6 @@ TABLE = "test/sections.txt"
 _GUARD = re.compile(
     rb"from _guard import require_patched_torch\n\n\nrequire_patched_torch\(\)\n\n"
 )
-
-_COLUMNS = 88
 
 
 def upstream_tests(root: Path = layout.ROOT) -> dict[str, bytes]:
@@ -235,26 +233,17 @@ def _replace(
     first, last = statement.lineno - 1, statement.end_lineno or 0
     # An import that is not to be sorted does more than give names.
     comment = "  # usort: skip" if "usort: skip" in lines[last - 1] else ""
-    if names:
-        new = _import(statement, [ast.unparse(name) for name in names], comment)
+    bound = [ast.unparse(name) for name in names]
+    if bound and isinstance(statement, ast.ImportFrom):
+        module = "." * statement.level + (statement.module or "")
+        new = stack.import_from(module, bound, comment)
+    elif bound:
+        new = f"import {', '.join(bound)}{comment}\n"
     elif comment and isinstance(statement, ast.ImportFrom):
         new = f"import {statement.module}  # noqa: F401, usort: skip\n"
     else:
         new = ""
     lines[first:last] = [new, *[""] * (last - first - 1)]
-
-
-def _import(
-    statement: ast.Import | ast.ImportFrom, names: Sequence[str], comment: str
-) -> str:
-    if isinstance(statement, ast.Import):
-        return f"import {', '.join(names)}{comment}\n"
-    start = f"from {'.' * statement.level}{statement.module or ''} import "
-    line = f"{start}{', '.join(names)}{comment}\n"
-    if len(line) <= _COLUMNS + 1:
-        return line
-    listed = "".join(f"    {name},\n" for name in names)
-    return f"{start}({comment}\n{listed})\n"
 
 
 def _remove(lines: list[str], statement: ast.stmt) -> None:
