@@ -1,7 +1,7 @@
 """Which entries the state of a parameter has, and whether saved state fits."""
 
 import inspect
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,11 +63,19 @@ class StateEntries:
                 needed[key] = option
         return needed
 
+    def needed_by_any(self, groups: Iterable[Mapping[str, Any]]) -> set[str]:
+        """The entries that a step needs for at least one of the param groups."""
+        return set().union(*map(self.needed, groups))
+
     def has_one(self, found: Collection[str]) -> bool:
         """Whether there are all entries of one of the alternatives."""
         return not self.one_of or any(
             all(key in found for key in keys) for keys in self.one_of
         )
+
+    def suffice(self, found: Collection[str], needed: Iterable[str]) -> bool:
+        """Whether entries are all that a step needs."""
+        return self.has_one(found) and all(key in found for key in needed)
 
     def describe(self, value: Any) -> bool:
         """Whether something looks like the state of a parameter."""
@@ -205,21 +213,19 @@ def incomplete_state(
     Returns:
         list of str: a full sentence for each of the first parameters.
     """
-    needed_in = [entries.needed(group) for group in groups]
     # Many parameters have the same entries, and what any group needs
     kinds: set[tuple[Any, ...]] = {
         tuple(s) if type(s) is dict else (None,) for s in state.values()
     } - {()}
-    needed_anywhere = set().union(*needed_in)
-    if all(needed_anywhere.issubset(k) and entries.has_one(k) for k in kinds):
+    needed_by_any = entries.needed_by_any(groups)
+    if all(entries.suffice(kind, needed_by_any) for kind in kinds):
         return []
     problems: list[str] = []
-    for group, needed in zip(groups, needed_in):
+    for group in groups:
+        needed = entries.needed(group)
         for name, param in zip(group["param_names"], group["params"]):
             found = state.get(param)
-            if not found:
-                continue
-            if entries.has_one(found) and found.keys() >= needed.keys():
+            if not found or entries.suffice(found, needed):
                 continue
             if len(problems) == MAX_DESCRIBED:
                 return [*problems, "And so on."]

@@ -67,6 +67,8 @@ def build_state(
     state: defaultdict[Any, Any] = defaultdict(dict)
     skip_cast = skip_cast and not any(map(_may_cast_step, match.sources))
     param_shaped = frozenset(match.entries.param_shaped)
+    needed = match.entries.needed_by_any(match.groups)
+    is_complete = match.named and not match.partial
     group_of: dict[Any, dict[str, Any]] = {}
 
     def cast_one(key: Any, param: Tensor, value: Any) -> Any:
@@ -88,12 +90,14 @@ def build_state(
             raise
 
     with _no_collection():
-        for batch in _batches(saved_state.items()):
-            keys, values = zip(*batch)
+        for keys, values in zip(_batches(saved_state), _batches(saved_state.values())):
             params = list(map(match.params.get, keys))
             if skip_cast and _need_no_cast(values, params, param_shaped):
                 state.update(zip(params, map(dict.copy, values)))
+                # All values have the same entries.
+                is_complete &= match.entries.suffice(values[0], needed)
                 continue
+            is_complete = False
             for key, param, value in zip(keys, params, values):
                 if param is not None:
                     state[param] = cast_one(key, param, value)
@@ -105,7 +109,7 @@ def build_state(
         for key, value in own_state.items():
             if key not in state:
                 state[key] = dict(value) if type(value) is dict else value
-    if match.named:
+    if match.named and not is_complete:
         problems = incomplete_state(match.groups, state, match.entries)
         if problems:
             raise ValueError(load_error(owner, problems))
@@ -141,13 +145,16 @@ def _need_no_cast(
     """
     if (
         set(map(type, states)) != {dict}
-        or len(set(map(tuple, states))) != 1
+        or len(set(map(len, states))) != 1
         or not set(map(type, params)) <= _TENSORS
     ):
         return False
     dtypes, devices, shapes = (_read(a, params) for a in ("dtype", "device", "shape"))
     for key in states[0]:
-        values = [state[key] for state in states]
+        try:
+            values = [state[key] for state in states]
+        except KeyError:
+            return False
         kinds = set(map(type, values))
         if not kinds <= _TENSORS:
             if key in param_shaped or not kinds <= _SCALARS:
