@@ -90,7 +90,8 @@ def build_state(
             raise
 
     with _no_collection():
-        for keys, values in zip(_batches(saved_state), _batches(saved_state.values())):
+        for batch in _batches(saved_state.items()):
+            keys, values = zip(*batch)
             params = list(map(match.params.get, keys))
             if skip_cast and _need_no_cast(values, params, param_shaped):
                 state.update(zip(params, map(dict.copy, values)))
