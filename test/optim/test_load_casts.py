@@ -66,6 +66,11 @@ def _one_more(value: Any) -> Callable[[dict[str, Any]], None]:
     return edit
 
 
+def _another_one_each(state_dict: dict[str, Any]) -> None:
+    for number, state in enumerate(state_dict["state"].values()):
+        state[f"more{number}"] = number
+
+
 def _lists(state_dict: dict[str, Any]) -> None:
     for state in _of_params(state_dict):
         state["more"] = [torch.ones(2).double()]
@@ -146,6 +151,7 @@ EDITS = {
     "another_dtype": _one_more(torch.ones(3).double()),
     "none": _one_more(None),
     "int": _one_more(3),
+    "another_one_each": _another_one_each,
     "subclass": _subclass,
     "without_some": _without_some,
     "others_between": _others_between,

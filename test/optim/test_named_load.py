@@ -1704,12 +1704,15 @@ class TestDecidingOptions(OptimTestCase):
         without_state.clear()
         for state in others:
             del state["exp_avg"]
-        target = self._adam((names, {}))
+        target, file = self._adam((names, {})), source.state_dict()
         with self.assertRaisesRegex(ValueError, "And so on.") as caught:
-            target.load_state_dict(source.state_dict())
+            target.load_state_dict(file)
         self.assertIn('The state of "p10" has no "exp_avg".', str(caught.exception))
         self.assertNotIn('"p0"', str(caught.exception))
         self.assertNotIn('"p11"', str(caught.exception))
+        del file["state"]["p0"]  # All states have the same entries now.
+        with self.assertRaisesRegex(ValueError, 'The state of "p1" has no "exp_avg".'):
+            target.load_state_dict(file)
 
     def test_many_misshapen(self):
         names = [f"p{i}" for i in range(12)]
