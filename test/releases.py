@@ -252,6 +252,7 @@ def pytest(
     *,
     stock: bool = False,
     torch: Path | None = None,
+    root: Path = ROOT,
 ) -> dict[str, str | None]:
     """Run tests of one file.
 
@@ -261,6 +262,7 @@ def pytest(
         stock (bool): whether to run them without the series.
         torch (Path, optional): a folder with the ``torch`` to import instead of
             the installed one.
+        root (Path): the folder that has the tests.
 
     Returns:
         dict: for each test, the first line of its error; empty if it passes, None
@@ -279,7 +281,7 @@ def pytest(
         try:
             done = subprocess.run(
                 command,
-                cwd=ROOT,
+                cwd=root,
                 env={**clean_environment(), **unpatched},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

@@ -1,6 +1,6 @@
 """Run the tests after each section of the series, and say where they begin to pass.
 
-Usage: python test/sections.py [--tests PATH...] [--only NUMBER...]
+Usage: python test/sections.py [--branch] [--tests PATH...] [--only NUMBER...]
        python test/sections.py --write
 
 Over the installed torch, a release that the series is for, this lays the sections of
@@ -8,7 +8,7 @@ Over the installed torch, a release that the series is for, this lays the sectio
 uses: what a reviewer of the pull request has. A test belongs to the first section after
 which it passes; after all later ones it must pass, too. ``--write`` keeps this in
 ``test/sections.txt``, from which ``python -m tools branch`` gives each pull request its
-tests.
+tests. ``--branch`` runs these, from the files that the branch has after each section.
 """
 
 import argparse
@@ -60,15 +60,24 @@ def main() -> int:
         help="sections, from 1 on; 0 is PyTorch as it is",
     )
     parser.add_argument(
+        "--branch",
+        action="store_true",
+        help="run the tests that 'python -m tools branch' has after each section",
+    )
+    parser.add_argument(
         "--write",
         action="store_true",
         help="run the tests that go upstream, and write which section each belongs to",
     )
     options = parser.parse_args()
-    if options.write and (options.only or options.tests != proof.TESTS):
-        parser.error("--write runs all; leave --only and --tests out")
+    if options.write and (
+        options.branch or options.only or options.tests != proof.TESTS
+    ):
+        parser.error("--write runs all; leave the other options out")
     try:
-        if not options.write:
+        if options.branch:
+            broken = prove_branch(options.tests, options.only)
+        elif not options.write:
             _, broken = prove(options.tests, options.only)
         else:
             moving = upstream_tests.upstream_tests()
@@ -103,21 +112,14 @@ def prove(
     Raises:
         ToolError: if torch is not installed, or is no release that the series is for.
     """
-    torch = installed.installed_torch()
-    release = releases.find(installed.look(torch).release)
-    sources = tree.wheel_sources(fetch.python_files(release), release.version)
-    overlay = {path: f.read_bytes() for path, f in series.overlay_files().items()}
-    sections = series.sections(release.version)
+    torch, changes = _changes()
     passed: dict[str, str] = {}
     broken: list[str] = []
-    changes: dict[str, Mapping[str, bytes | None]] = {"": {}}
-    for step in stack.steps(sections, sources, overlay):
-        changes[step.section.title] = {**step.patched, **step.overlay}
     print("section  begin to pass  pass   fail")
     for number, (title, changed) in enumerate(changes.items()):
         if only and number not in only:
             continue
-        outcome = run(torch.folder, changed, tests)
+        outcome = run(torch, changed, tests)
         passing = {test for test, text in outcome.items() if text == ""}
         failing = {test: text for test, text in outcome.items() if text}
         print(
@@ -137,6 +139,61 @@ def prove(
             passed.setdefault(test, title)
     broken += [f"In the end, {test} fails: {t}" for test, t in failing.items()]
     return passed, broken
+
+
+def prove_branch(tests: Sequence[str], only: Sequence[int] | None = None) -> list[str]:
+    """Run the tests that the branch has after sections, and print how many pass.
+
+    Args:
+        tests (Sequence[str]): files and folders.
+        only (Sequence[int], optional): as in :func:`prove`.
+
+    Returns:
+        list of str: a line for each test that fails.
+
+    Raises:
+        ToolError: as :func:`prove`.
+    """
+    torch, changes = _changes()
+    del changes[""]
+    broken: list[str] = []
+    print("section   pass  skipped   fail")
+    parts = upstream_tests.by_section([*changes])
+    for number, ((title, changed), part) in enumerate(zip(changes.items(), parts), 1):
+        modules = [
+            path
+            for path in sorted(part)
+            if "/test_" in path and any(Path(path).is_relative_to(t) for t in tests)
+        ]
+        if not modules or (only and number not in only):
+            continue
+        outcome = run(torch, changed, modules, part)
+        failing = {test: text for test, text in outcome.items() if text}
+        skipped = [*outcome.values()].count(None)
+        passing = len(outcome) - len(failing) - skipped
+        print(
+            f"{number:>7}  {passing:>5}  {skipped:>7}  {len(failing):>5}  {title}",
+            flush=True,
+        )
+        broken += [f"After '{title}', {test} fails: {t}" for test, t in failing.items()]
+    return broken
+
+
+def _changes() -> tuple[Path, dict[str, Mapping[str, bytes | None]]]:
+    """The installed torch, and what is changed in it after each section.
+
+    Returns:
+        (Path, dict): its folder; from the title of a section, and from an empty one
+        for PyTorch as it is, to changes as in :func:`run`.
+    """
+    torch = installed.installed_torch()
+    release = releases.find(installed.look(torch).release)
+    sources = tree.wheel_sources(fetch.python_files(release), release.version)
+    overlay = {path: f.read_bytes() for path, f in series.overlay_files().items()}
+    changes: dict[str, Mapping[str, bytes | None]] = {"": {}}
+    for step in stack.steps(series.sections(release.version), sources, overlay):
+        changes[step.section.title] = {**step.patched, **step.overlay}
+    return torch.folder, changes
 
 
 def table(
@@ -207,7 +264,10 @@ def _length(method: tuple[str, str]) -> int:
 
 
 def run(
-    torch: Path, changes: Mapping[str, bytes | None], tests: Sequence[str]
+    torch: Path,
+    changes: Mapping[str, bytes | None],
+    tests: Sequence[str],
+    sources: Mapping[str, bytes] | None = None,
 ) -> dict[str, str | None]:
     """Run tests on a torch with some files changed.
 
@@ -216,6 +276,8 @@ def run(
         changes (Mapping[str, bytes or None]): POSIX path, from ``torch/`` on, to
             content; None for no file.
         tests (Sequence[str]): files and folders.
+        sources (Mapping[str, bytes], optional): POSIX path to content of the tests
+            and of what they import; those of this repository by default.
 
     Returns:
         dict: for each test, the first line of its error; empty if it passes, None
@@ -224,12 +286,16 @@ def run(
     layout.BUILD.mkdir(exist_ok=True)
     with files.scratch(layout.BUILD) as folder:
         view.mirror(torch, folder / "torch", view.below_torch(changes))
+        root = ROOT
+        if sources is not None:
+            root = folder
+            files.replace({root / path: content for path, content in sources.items()})
         outcome: dict[str, str | None] = {}
         for test in tests:
-            found = proof.pytest(sys.executable, [test], torch=folder)
+            found = proof.pytest(sys.executable, [test], torch=folder, root=root)
             # Where processes live on from test to test, all after a failure are skipped.
             while skipped := [name for name, text in found.items() if text is None]:
-                again = proof.pytest(sys.executable, skipped, torch=folder)
+                again = proof.pytest(sys.executable, skipped, torch=folder, root=root)
                 if set(again.values()) <= {None}:
                     break
                 found |= again

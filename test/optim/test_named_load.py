@@ -783,7 +783,7 @@ class TestLoadHooks(OptimTestCase):
     def test_a_pre_hook_may_return_another_dict(self, device, dtype, optim_info):
         source, source_params = trained(optim_info, device, dtype)
         state_dict = renamed(saved(source), {n: f"module.{n}" for n in source_params})
-        params = make_params(optim_info, device, dtype)
+        params = make_params(optim_info, device, dtype, order=swapped(source_params))
         target = build(optim_info, in_groups(optim_info, params))
 
         def strip(optimizer, given):
