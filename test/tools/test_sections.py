@@ -67,13 +67,67 @@ def test_some_sections(capsys: pytest.CaptureFixture[str]) -> None:
     assert "second" not in capsys.readouterr().out
 
 
+def test_tests_of_the_branch(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran: list[list[str]] = []
+
+    def run(
+        torch: Path, changes: object, tests: list[str], sources: dict[str, bytes]
+    ) -> dict[str, str | None]:
+        assert sources.keys() >= {*tests}
+        ran.append(tests)
+        return OUTCOMES[len(ran) - 1]
+
+    helper, test = "test/optim/_common.py", "test/optim/test_x.py"
+    parts = [{helper: b"", test: b""}, {helper: b"", test: b"", f"{test}_y": b""}]
+    monkeypatch.setattr(sections, "run", run)
+    monkeypatch.setattr(
+        sections.upstream_tests, "by_section", lambda titles: iter(parts)
+    )
+    broken = sections.prove_branch(["test/optim"])
+    assert ran == [[test], [test, f"{test}_y"]]
+    assert broken == [
+        "After 'first', b fails: no such name",
+        "After 'first', d fails: no such name",
+        "After 'second', b fails: no such name",
+        "After 'second', e fails: is broken",
+    ]
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    assert lines == ["1 2 1 2 first".split(), "2 2 1 2 second".split()]
+
+    ran.clear()
+    sections.prove_branch(["test/optim"], [2])
+    assert len(ran) == 1
+    assert sections.prove_branch(["test/distributed"]) == []
+
+
+def test_tests_from_other_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+
+    def pytest_of(
+        python: str, tests: list[str], torch: Path, root: Path
+    ) -> dict[str, str | None]:
+        assert (root / tests[0]).read_bytes() == b"def test_a(): ...\n"
+        assert root == torch != layout.ROOT
+        return {"a": ""}
+
+    monkeypatch.setattr(sections.proof, "pytest", pytest_of)
+    monkeypatch.setattr(sections.view, "mirror", lambda *of: None)
+    file = "test/optim/test_x.py"
+    sources = {file: b"def test_a(): ...\n"}
+    assert sections.run(Path(), {}, [file], sources) == {"a": ""}
+
+
 def test_tests_that_are_skipped_after_a_failure(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.undo()
     runs = []
 
-    def pytest_of(python: str, tests: list[str], torch: Path) -> dict[str, str | None]:
+    def pytest_of(
+        python: str, tests: list[str], torch: Path, root: Path
+    ) -> dict[str, str | None]:
         runs.append(tests)
         answers: list[dict[str, str | None]] = [
             {"a": "", "b": "fails", "c": None, "d": None},
