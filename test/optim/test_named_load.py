@@ -779,11 +779,13 @@ class TestLoadHooks(OptimTestCase):
         optimizer.load_state_dict(state_dict)
         self.assertEqual(calls[6:], ["pre3", "pre1", "post3", "post1", "post2"])
 
-    @optims(PER_PARAMETER, dtypes=[torch.float32])
+    @optims(optim_db, dtypes=[torch.float32])
     def test_a_pre_hook_may_return_another_dict(self, device, dtype, optim_info):
         source, source_params = trained(optim_info, device, dtype)
         state_dict = renamed(saved(source), {n: f"module.{n}" for n in source_params})
-        params = make_params(optim_info, device, dtype, order=swapped(source_params))
+        # Another order changes the flat history of LBFGS.
+        order = swapped(source_params) if optim_info in PER_PARAMETER else None
+        params = make_params(optim_info, device, dtype, order=order)
         target = build(optim_info, in_groups(optim_info, params))
 
         def strip(optimizer, given):
